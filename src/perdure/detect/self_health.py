@@ -1,0 +1,48 @@
+"""Evidence about the monitor itself (class E0): could it see at all?
+
+A monitor that was stopped (SIGSTOP, a frozen VM, no CPU) finds all deadlines passed when it wakes up, and condemns
+everybody. So it notes an instant every 50 ms; a gap between two notes is a pause of its own. Observations that span a
+pause are void, and every open silence is shifted by its length. There is no blind window afterwards: the next
+observation counts again.
+"""
+
+from dataclasses import dataclass
+
+TICK_S = 0.05
+PAUSE_S = 0.3
+"""A gap this long between two notes is a pause: six missed ticks."""
+KEPT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """The monitor did not run from `start_at` to `end_at`."""
+
+    start_at: float
+    end_at: float
+
+    @property
+    def length_s(self) -> float:
+        """How long it lasted."""
+        return self.end_at - self.start_at
+
+
+@dataclass(frozen=True, slots=True)
+class Wakefulness:
+    """When the monitor last noted that it runs, and its latest pauses, oldest first."""
+
+    noted_at: float
+    pauses: tuple[Pause, ...] = ()
+
+
+def note(awake: Wakefulness, now: float) -> tuple[Wakefulness, Pause | None]:
+    """Note that the monitor runs at `now`; returns the pause that this ends, if there was one."""
+    if now - awake.noted_at < PAUSE_S:
+        return Wakefulness(now, awake.pauses), None
+    pause = Pause(awake.noted_at, now)
+    return Wakefulness(now, (*awake.pauses[-(KEPT - 1) :], pause)), pause
+
+
+def spans_pause(awake: Wakefulness, start_at: float, end_at: float) -> bool:
+    """Whether an observation made between the two instants overlaps a pause, and so is void."""
+    return any(pause.start_at < end_at and start_at < pause.end_at for pause in awake.pauses)

@@ -1,0 +1,198 @@
+"""Adding the evidence up: from single observations to a belief about a replica, and from the belief to a verdict.
+
+A `Belief` holds what each class of evidence says so far. `observe` adds one observation; `judge` convicts when one
+class is definitive, or one passes the limit and was confirmed, or two classes pass half of it each. Classes are
+independent ways of knowing, so two halves are worth a whole; the same cause seen twice in one class is not.
+
+Neighbours: `cusum` holds the arithmetic, `process`, `probe`, `heartbeat` and `traffic` one class each;
+`recover.isolate` acts on the verdict.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from perdure.detect import cusum, heartbeat, probe, process, traffic
+from perdure.model.evidence import Beat, EvidenceClass, Outcome, Probed, Sighted
+from perdure.model.service import Service
+from perdure.model.verdict import Sign, Verdict
+
+LOOKS_PER_S_TRAFFIC = 10.0
+LOOKS_PER_S_HEARTBEAT = 1.0
+SUSPECTED_SHARE = 0.25
+
+_SIGN_OF = {
+    EvidenceClass.PROBE: Sign.STATUS,
+    EvidenceClass.HEARTBEAT: Sign.SILENT,
+    EvidenceClass.TRAFFIC: Sign.REQUESTS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the service tolerates, as limits in nats for each class."""
+
+    service: Service
+    probe_limits: Mapping[str, float]
+    heartbeat_limit: float
+    traffic_limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """All evidence about one replica, by class; `asked` maps the label of a check to its evidence."""
+
+    kernel: process.Kernel = field(default_factory=process.Kernel)
+    asked: Mapping[str, probe.Asked] = field(default_factory=dict)
+    told: heartbeat.Told = field(default_factory=heartbeat.Told)
+    seen: traffic.Seen = field(default_factory=traffic.Seen)
+
+
+class Suspicion(NamedTuple):
+    """How strongly one class, at one endpoint, speaks against the replica; both numbers in nats."""
+
+    evidence: EvidenceClass
+    endpoint: str
+    score: float
+    limit: float
+
+    @property
+    def share(self) -> float:
+        """1.0 means that the limit is reached."""
+        return self.score / self.limit if self.limit > 0.0 else 0.0
+
+
+def policy(service: Service) -> Policy:
+    """Limits from the false alarms that the service tolerates and how often each class looks."""
+    rate = service.false_alarms_per_s
+    return Policy(
+        service,
+        {check.label: cusum.threshold(rate, 1.0 / check.interval_s) for check in service.asked},
+        cusum.threshold(rate, LOOKS_PER_S_HEARTBEAT),
+        cusum.threshold(rate, LOOKS_PER_S_TRAFFIC),
+    )
+
+
+def observe(belief: Belief, evidence: Probed | Sighted | Beat, rules: Policy) -> Belief:
+    """Add one observation; what clients got is added by `traffic`, since it needs the peers."""
+    match evidence:
+        case Probed():
+            before = belief.asked.get(evidence.check, probe.Asked(evidence.check))
+            return replace(belief, asked={**belief.asked, evidence.check: probe.observe(before, evidence)})
+        case Sighted():
+            kernel = process.observe(belief.kernel, evidence, rules.service.limits.memory_bytes)
+            return belief if kernel == belief.kernel else replace(belief, kernel=kernel)
+        case Beat():
+            return replace(belief, told=heartbeat.observe(belief.told, evidence.at))
+
+
+def judge(belief: Belief, now: float, rules: Policy) -> Verdict | None:
+    """The verdict, if the evidence carries one: definitive evidence first, then the strongest class."""
+    definitive = process.judge(belief.kernel, rules.service.limits.memory_bytes)
+    if definitive is not None:
+        return definitive
+    for asked, limit in _declared(belief, rules):
+        verdict = probe.judge(asked, now, limit)
+        if verdict is not None and not _same_cause(belief, verdict):
+            return verdict
+    every = rules.service.heartbeat
+    silent = heartbeat.judge(belief.told, now, every.every_s, rules.heartbeat_limit) if every else None
+    return silent or traffic.judge(belief.seen, rules.traffic_limit) or _two_halves(belief, now, rules)
+
+
+def _same_cause(belief: Belief, verdict: Verdict) -> bool:
+    """Silence of a process that the kernel keeps from running is no second cause: `process` judges how long it is."""
+    return verdict.sign is Sign.HANG and belief.kernel.stopped_since_at is not None
+
+
+def suspicions(belief: Belief, now: float, rules: Policy) -> tuple[Suspicion, ...]:
+    """Every class and endpoint with its score and limit, for `explain` and for the state SUSPECT."""
+    found = [
+        Suspicion(EvidenceClass.PROBE, asked.check, cusum.strongest(asked.scores), limit)
+        for asked, limit in _declared(belief, rules)
+    ]
+    every = rules.service.heartbeat
+    if every is not None:
+        told = heartbeat.score(belief.told, now, every.every_s)
+        found.append(Suspicion(EvidenceClass.HEARTBEAT, "", told, rules.heartbeat_limit))
+    found.append(Suspicion(EvidenceClass.TRAFFIC, "", traffic.strength(belief.seen, now), rules.traffic_limit))
+    stopped_s = process.stopped_s(belief.kernel)
+    found.append(Suspicion(EvidenceClass.PROCESS, "", stopped_s, process.STOPPED_CONVICTS_S))
+    return tuple(found)
+
+
+def suspected(belief: Belief, now: float, rules: Policy) -> bool:
+    """Whether any class passed a quarter of its limit: enough to look harder, not enough to act."""
+    if belief.kernel.stopped_since_at is not None:
+        return True
+    return any(suspicion.share >= SUSPECTED_SHARE for suspicion in suspicions(belief, now, rules))
+
+
+def look_again_at(belief: Belief, now: float, rules: Policy) -> float:
+    """The earliest instant after `now` at which time alone, with no new observation, can complete a verdict."""
+    instants = [probe.silence_convicts_at(asked) for asked, _ in _declared(belief, rules)]
+    if rules.service.heartbeat is not None:
+        every_s = rules.service.heartbeat.every_s
+        instants.append(heartbeat.convicts_at(belief.told, every_s, rules.heartbeat_limit))
+    return min((at for at in instants if at > now), default=float("inf"))
+
+
+def started(belief: Belief) -> Belief:
+    """The belief about a replica that has just become ready: what it did not answer while it started is forgotten."""
+    asked = {
+        label: replace(one, scores=cusum.NOTHING, recent=(), misses=0, unanswered_since_at=None)
+        for label, one in belief.asked.items()
+    }
+    return replace(belief, asked=asked)
+
+
+def shifted(belief: Belief, pause_s: float) -> Belief:
+    """The belief after a pause of the monitor itself: nobody looked for `pause_s`, so no silence counts for that
+    time.
+    """
+    since_at = belief.kernel.stopped_since_at
+    kernel = replace(belief.kernel, stopped_since_at=since_at + pause_s) if since_at is not None else belief.kernel
+    asked = {
+        label: replace(one, unanswered_since_at=one.unanswered_since_at + pause_s)
+        if one.unanswered_since_at is not None
+        else one
+        for label, one in belief.asked.items()
+    }
+    return replace(belief, kernel=kernel, asked=asked, told=heartbeat.shifted(belief.told, pause_s))
+
+
+def _declared(belief: Belief, rules: Policy) -> Iterator[tuple[probe.Asked, float]]:
+    """The evidence of each check that is still declared, with its limit; a reload may have taken the others away."""
+    for label, limit in rules.probe_limits.items():
+        asked = belief.asked.get(label)
+        if asked is not None:
+            yield asked, limit
+
+
+def _two_halves(belief: Belief, now: float, rules: Policy) -> Verdict | None:
+    halves: dict[EvidenceClass, Suspicion] = {}
+    for suspicion in suspicions(belief, now, rules):
+        known = halves.get(suspicion.evidence)
+        if suspicion.share > 0.5 and (known is None or suspicion.share > known.share):
+            halves[suspicion.evidence] = suspicion
+    halves.pop(EvidenceClass.PROCESS, None)
+    if EvidenceClass.PROBE in halves and not _speaks(belief.asked[halves[EvidenceClass.PROBE].endpoint], now):
+        halves.pop(EvidenceClass.PROBE)
+    if len(halves) < 2:
+        return None
+    strongest = max(halves.values(), key=lambda suspicion: suspicion.share)
+    names = " and ".join(sorted(suspicion.evidence.value for suspicion in halves.values()))
+    return Verdict(
+        strongest.evidence,
+        _SIGN_OF[strongest.evidence],
+        f"two kinds of evidence agree: {names}",
+        endpoint=strongest.endpoint,
+        score=strongest.score,
+        threshold=strongest.limit,
+        facts={suspicion.evidence.value: round(suspicion.share, 2) for suspicion in halves.values()},
+    )
+
+
+def _speaks(asked: probe.Asked, now: float) -> bool:
+    """Silence speaks only when it lasted too long for a pause; any other miss speaks at once."""
+    return asked.misses > 0 and (asked.last_outcome is not Outcome.TIMEOUT or probe.silence_speaks(asked, now))

@@ -1,0 +1,87 @@
+"""Single observations about one replica, by class, as `detect` adds them up.
+
+All instants are monotonic seconds of the daemon's clock. Missing evidence is unknown, not failure: there is no value
+for it.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from perdure.model.replica import Exit
+
+
+class EvidenceClass(StrEnum):
+    """Independent ways of knowing (see the internals page on detection)."""
+
+    EXIT = "exit"  # E1: the process is gone
+    PROCESS = "process"  # E1: the kernel says that the process is stopped or dead
+    LIMIT = "limit"  # E1: a declared limit is passed
+    PROBE = "probe"  # E2: Perdure asked
+    HEARTBEAT = "heartbeat"  # E2': the service told
+    TRAFFIC = "traffic"  # E3: what clients got
+
+
+class Outcome(StrEnum):
+    """What a probe found."""
+
+    GOOD = "good"
+    REFUSED = "refused"  # nothing listens, or the connection was reset
+    TIMEOUT = "timeout"  # no answer in time
+    STATUS = "status"  # an answer with an unexpected status, or a command's exit code
+    CONTENT = "content"  # the expected status with unexpected content
+    FOREIGN = "foreign"  # a process that is not the replica's answers on its port
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The process of a replica is gone."""
+
+    replica: str
+    at: float
+    exit: Exit
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """The result of one probe; `answer` is a short excerpt of what came back, for the failure capsule."""
+
+    replica: str
+    check: str
+    started_at: float
+    ended_at: float
+    outcome: Outcome
+    answer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sighted:
+    """What the kernel says of a replica's process: the state letter of /proc/PID/stat, and the group's resident
+    memory.
+    """
+
+    replica: str
+    at: float
+    letter: str
+    group_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A heartbeat arrived."""
+
+    replica: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What clients got from a replica between two readings of HAProxy's counters."""
+
+    replica: str
+    at: float
+    requests: int
+    failures: int
+    """Connection errors, broken answers and 5xx, at most `requests`."""
+
+
+Evidence = Exited | Probed | Sighted | Beat | Served

@@ -1,0 +1,161 @@
+"""What the user declares: a service, its checks and its policies, as frozen values.
+
+`config` makes these from the file, the deciders read them as policy, and the store keeps them as JSON (see `codec`).
+Durations are seconds (float), sizes are bytes (int); a default here is the default of the file.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Mode(StrEnum):
+    """How the replicas of a service share its traffic."""
+
+    ACTIVE_ACTIVE = "active-active"
+
+
+class Protocol(StrEnum):
+    """What HAProxy understands of the traffic: requests that can be retried, or bytes."""
+
+    HTTP = "http"
+    TCP = "tcp"
+
+
+class CheckKind(StrEnum):
+    """How a replica is asked."""
+
+    HTTP = "http"
+    TCP = "tcp"
+    COMMAND = "command"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A host and TCP port; `host` is an IP address or a name, without brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One endpoint that a replica is asked about: what to send, how often, and what counts as a good answer."""
+
+    kind: CheckKind
+    path: str = "/"
+    command: tuple[str, ...] = ()
+    interval_s: float = 1.0
+    timeout_s: float = 1.0
+    expect_status: tuple[int, ...] = ()
+    expect_body: str | None = None
+    expect_headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The name of the endpoint in evidence, events and `explain`: `http /healthz`, `tcp`, `command pg_isready`."""
+        match self.kind:
+            case CheckKind.HTTP:
+                return f"http {self.path}"
+            case CheckKind.TCP:
+                return "tcp"
+            case CheckKind.COMMAND:
+                return f"command {self.command[0]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The service tells that it lives, at least every `every_s`."""
+
+    every_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Repeats in time: `attempts` counts the first try; `timeout_s` is per try, and all fit in `deadline_s`."""
+
+    attempts: int = 3
+    timeout_s: float = 30.0
+    deadline_s: float = 90.0
+    budget: float = 0.2
+    """Largest share of requests, over 10 s, that may be retries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """How a replica is ended and when its slot gets the next one."""
+
+    backoff_s: float = 0.1
+    backoff_s_max: float = 30.0
+    stop_signal: str = "SIGTERM"
+    stop_timeout_s: float = 10.0
+    start_timeout_s: float = 60.0
+    drain_timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Per replica; None means that Perdure sets no limit. `memory_bytes` is resident memory of the whole process
+    group.
+    """
+
+    memory_bytes: int | None = None
+    open_files: int | None = None
+    max_concurrent: int | None = None
+    max_queue: int = 1000
+    queue_timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Output of a replica: the file is rotated at `size_bytes`, and `count` old files are kept."""
+
+    size_bytes: int = 10_000_000
+    count: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One declared service. `environment` is the merged result of `env_file` and `env`; its values are secret."""
+
+    name: str
+    command: tuple[str, ...]
+    replicas: int = 1
+    mode: Mode = Mode.ACTIVE_ACTIVE
+    protocol: Protocol = Protocol.HTTP
+    listen: Address | None = None
+    port: int | None = None
+    checks: tuple[Check, ...] = ()
+    heartbeat: Heartbeat | None = None
+    retry: Retry = field(default_factory=Retry)
+    restart: Restart = field(default_factory=Restart)
+    limits: Limits = field(default_factory=Limits)
+    log: Log = field(default_factory=Log)
+    environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    directory: str = "."
+    user: str | None = None
+    group: str | None = None
+    depends_on: tuple[str, ...] = ()
+    false_alarms_per_s: float = 1 / (30 * 86_400)
+    """How often one healthy replica may be isolated by mistake (default: once in 30 days)."""
+
+    @property
+    def asked(self) -> tuple[Check, ...]:
+        """The checks that replicas are asked: the declared ones, or a connection when there is traffic and no check."""
+        if self.checks or self.listen is None:
+            return self.checks
+        return (Check(CheckKind.TCP),)
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """Everything one file declares: the services, and the settings of the daemon itself."""
+
+    services: tuple[Service, ...]
+    ports: range = range(21_000, 30_000)
+    """Where replicas get their ports from: below the kernel's ephemeral range, so that no client socket takes one."""
+    haproxy: str | None = None
+    """Path of the HAProxy to use; None means the one on PATH if it is new enough, else the one of the wheel."""

@@ -1,0 +1,88 @@
+"""How things stand with one service at one moment: what is wanted, and what is known of each slot.
+
+These are the facts of the deciders in `prevent` and `recover`; `control.world` makes them from beliefs and readings.
+"""
+
+from dataclasses import dataclass, field
+
+from perdure.model.replica import LIVE, SERVING, Replica, Slot, State
+from perdure.model.service import Service
+from perdure.model.verdict import Conviction, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What the controller wants of a service; stored as `desired/service/NAME`, changed only by commands."""
+
+    service: Service
+    release: str
+    replicas: int
+    generation: int = 1
+    """Replicas of an older generation are replaced, one after the other."""
+    slot_generations: tuple[tuple[int, int], ...] = ()
+    """Slot number -> generation, where one slot alone was told to restart."""
+    drained: tuple[int, ...] = ()
+    """Slots that get no traffic because a person said so."""
+    stopped: bool = False
+
+    def generation_of(self, number: int) -> int:
+        """The generation that a replica in slot `number` must have."""
+        return max([self.generation, *(generation for slot, generation in self.slot_generations if slot == number)])
+
+    def wants(self, number: int) -> bool:
+        """Whether there should be a replica in slot `number`."""
+        return not self.stopped and number <= self.replicas
+
+    def outdated(self, replica: Replica) -> bool:
+        """Whether a replica must be replaced: another release, or started before the last restart command."""
+        number = replica.slot.number
+        return replica.release != self.release or replica.generation < self.generation_of(number)
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a slot remembers across its replicas."""
+
+    restarts: int = 0
+    """Replicas that were started because the one before failed; planned restarts do not count."""
+    failures: int = 0
+    """Replicas in a row that ended without a healthy spell."""
+    next_start_at: float = 0.0
+    relapses: int = 0
+    """Convictions soon after a readmission; each doubles the hold-down."""
+    readmitted_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One slot now. `replica` is None before the first run; a STOPPED one stays until the next begins."""
+
+    slot: Slot
+    replica: Replica | None = None
+    history: History = field(default_factory=History)
+    verdict: Verdict | None = None
+    verdict_since_at: float | None = None
+    suspected: bool = False
+    conviction: Conviction | None = None
+    acquitted: bool = False
+    """The evidence that convicted it has turned, and the hold-down is over."""
+    failing_share: float | None = None
+    """Which share of its clients' requests it failed in the last 10 s; None: too few to say."""
+    answered: bool = False
+    """It answered all its checks on its own port."""
+    in_flight: int | None = None
+    """Requests it still has, by a reading of HAProxy made since its state began; None: unknown."""
+
+    @property
+    def live(self) -> bool:
+        """Whether a process may exist."""
+        return self.replica is not None and self.replica.state in LIVE
+
+    @property
+    def serving(self) -> bool:
+        """Whether it gets new requests."""
+        return self.replica is not None and self.replica.state in SERVING
+
+    def state_is(self, *states: State) -> bool:
+        """Whether the replica is in one of these states."""
+        return self.replica is not None and self.replica.state in states

@@ -1,0 +1,103 @@
+"""What the balancer is told and what it tells: backends, servers, counters. Terms are HAProxy's.
+
+A backend has a fixed number of servers `s1` .. `sN`; a replica is put into a free one over the runtime socket, so that
+membership never reloads anything.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from perdure.model.service import Address, Service
+
+
+class Admin(StrEnum):
+    """The administrative state of a server in HAProxy."""
+
+    READY = "ready"  # gets requests while HAProxy holds it to be up
+    DRAIN = "drain"  # finishes what it has
+    MAINT = "maint"  # out: no requests, no checks
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Totals of one server since HAProxy started; a smaller value than before means that HAProxy is a new process."""
+
+    requests: int = 0
+    connect_errors: int = 0
+    response_errors: int = 0
+    responses_5xx: int = 0
+    retries: int = 0
+    redispatches: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server of a backend as HAProxy reports it. `port` is 0 while no replica was ever put in."""
+
+    name: str
+    port: int
+    admin: Admin
+    up: bool
+    sessions: int
+    """Requests or connections in flight or queued."""
+    idle_connections: int
+    """Pooled connections kept open to the replica."""
+    counters: Counters
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One service as HAProxy reports it."""
+
+    service: str
+    servers: tuple[Server, ...]
+    queued: int = 0
+    retry_allowed: bool = True
+    """Whether L7 retries are switched on (the retry budget)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One reading of the whole balancer."""
+
+    at: float
+    pid: int
+    backends: tuple[Backend, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSpec:
+    """What the configuration must hold for one service: the service itself and how many servers to reserve."""
+
+    service: Service
+    servers: int
+
+
+@dataclass(frozen=True, slots=True)
+class PutServer:
+    """Point a server to a replica with this administrative state; READY also tells HAProxy that it is up."""
+
+    service: str
+    server: str
+    address: Address | None
+    """None: leave the address as it is, change only the state."""
+    admin: Admin
+
+
+@dataclass(frozen=True, slots=True)
+class CloseServer:
+    """End every connection that the server still has (`shutdown sessions server`)."""
+
+    service: str
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetRetry:
+    """Switch the L7 retries of a service on or off."""
+
+    service: str
+    allowed: bool
+
+
+BalancerChange = PutServer | CloseServer | SetRetry

@@ -1,0 +1,56 @@
+"""What Perdure believes of a replica: a verdict names the evidence, how strong it is, and whose fault it is.
+
+`detect` returns verdicts, `recover` acts on them; the sign is what several replicas can have in common.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from perdure.model.event import Fact
+from perdure.model.evidence import EvidenceClass
+
+
+class Sign(StrEnum):
+    """What a failure looks like."""
+
+    STOPPED = "stopped"  # the kernel keeps the process from running
+    MEMORY = "memory"  # the group holds more memory than it may
+    HANG = "hang"  # it accepts the question and never answers
+    REFUSED = "refused"  # nothing listens on its port, or it resets connections
+    STATUS = "status"  # it answers with an error
+    CONTENT = "content"  # it answers with the wrong content
+    FOREIGN = "foreign"  # another process answers on its port
+    SILENT = "silent"  # its heartbeat stopped
+    REQUESTS = "requests"  # requests of clients fail on it more often than on its peers
+
+
+DEFINITIVE = frozenset({Sign.STOPPED, Sign.MEMORY, Sign.FOREIGN})
+"""Signs that are facts of this machine; they convict alone, and no dependency can cause them."""
+
+UNRESPONSIVE = frozenset({Sign.STOPPED, Sign.HANG, Sign.SILENT, Sign.FOREIGN})
+"""Signs that only a restart can repair."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One replica is held to have failed. `endpoint` is the label of the check that convicted, or empty."""
+
+    evidence: EvidenceClass
+    sign: Sign
+    sentence: str
+    endpoint: str = ""
+    score: float = 0.0
+    threshold: float = 0.0
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Conviction:
+    """A verdict that led to isolation, as readmission needs it: the evidence that convicted must acquit."""
+
+    evidence: EvidenceClass
+    sign: Sign
+    endpoint: str
+    at: float
+    sentence: str

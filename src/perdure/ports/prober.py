@@ -1,0 +1,36 @@
+"""The prober asks one replica one question."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from perdure.model.evidence import Outcome
+from perdure.model.service import Check
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where to ask: the replica's port on the loopback address; the rest is for command checks."""
+
+    port: int
+    environment: tuple[tuple[str, str], ...] = ()
+    directory: str = "."
+    user: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: the outcome, and an excerpt of at most 300 characters for a person."""
+
+    outcome: Outcome
+    excerpt: str = ""
+
+
+class Prober(Protocol):
+    """Every failure of the target is an Answer; only bugs raise."""
+
+    async def probe(self, check: Check, target: Target, timeout_s: float, fresh: bool) -> Answer:
+        """Ask once and return within `timeout_s`; `fresh` demands a new connection, otherwise one may be kept alive."""
+
+    async def close(self) -> None:
+        """Close pooled connections and end what is left of command checks."""

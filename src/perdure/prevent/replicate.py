@@ -1,0 +1,108 @@
+"""Which slots should have a replica, and how a slot gets from what it has to what it should have.
+
+Intuition: compare desired with actual, slot by slot, and take the one step that is due; the next step is decided from
+what came of it. Serving replicas leave in three steps (drain, end, begin anew), all others in two. Of the serving ones
+only one is replaced at a time, and only while every other slot serves, so a rolling restart never costs more than one
+replica of capacity. A replica that does not serve anyway is replaced at once.
+
+Hard cases: the only replica of a service (its requests wait in the balancer), an interrupted rolling restart (the
+generation is stored, so it goes on), a slot that was drained by a person (it stays out until undrained).
+Rejected: starting the new replica before the old one has ended; two processes of one slot would share its files.
+"""
+
+from collections.abc import Sequence
+
+from perdure.model.decision import Advance, Begin, Change, Decision, End
+from perdure.model.replica import Event, State
+from perdure.model.standing import Desired, Standing
+
+
+def decide(desired: Desired, standings: Sequence[Standing], dependencies_ready: bool, now: float) -> list[Decision]:
+    """The steps that are due now, at most one for each slot."""
+    decisions = [_slot(desired, standing, dependencies_ready, now) for standing in standings]
+    decisions.append(_roll(desired, standings))
+    return [decision for decision in decisions if decision is not None]
+
+
+def next_start_at(desired: Desired, standings: Sequence[Standing]) -> float:
+    """The earliest instant at which time alone makes a step due."""
+    instants = [float("inf")]
+    for standing in standings:
+        if standing.live and standing.state_is(State.DRAINING) and standing.replica is not None:
+            instants.append(standing.replica.since_at + desired.service.restart.drain_timeout_s)
+        elif not standing.live and desired.wants(standing.slot.number):
+            instants.append(_start_at(desired, standing))
+    return min(instants)
+
+
+def _slot(desired: Desired, standing: Standing, dependencies_ready: bool, now: float) -> Decision | None:
+    number, replica = standing.slot.number, standing.replica
+    if replica is None or not standing.live:
+        due = desired.wants(number) and dependencies_ready and now >= _start_at(desired, standing)
+        return _decision("P01", standing, "starts a replica", Begin(standing.slot)) if due else None
+    if not desired.wants(number):
+        return _leave(desired, standing, now, "P02", "is no longer wanted")
+    if desired.outdated(replica) and not standing.serving:
+        return _leave(desired, standing, now, "P03", "is replaced")
+    if standing.state_is(State.STARTING) and standing.answered:
+        return _decision("P06", standing, "answered its checks on its own port", Advance(standing.slot, Event.ANSWERED))
+    if number in desired.drained:
+        return _drain(desired, standing, now)
+    if standing.state_is(State.DRAINING) or (standing.state_is(State.ISOLATED) and standing.conviction is None):
+        return _decision("P05", standing, "is no longer drained", Advance(standing.slot, Event.READMITTED))
+    return None
+
+
+def _start_at(desired: Desired, standing: Standing) -> float:
+    """When an empty slot may get its next replica: the back-off is that of what failed, and a new release has not
+    failed yet.
+    """
+    renewed = standing.replica is not None and desired.outdated(standing.replica)
+    return 0.0 if renewed else standing.history.next_start_at
+
+
+def _leave(desired: Desired, standing: Standing, now: float, rule: str, why: str) -> Decision | None:
+    """One step towards the end of a replica: drain when it serves, end when nothing is in flight or the time is up."""
+    if standing.serving:
+        return _decision(rule, standing, f"{why}: it is drained", Advance(standing.slot, Event.DRAIN_WANTED))
+    if standing.state_is(State.STOPPING):
+        return None
+    if standing.state_is(State.DRAINING) and not _drained(desired, standing, now):
+        return None
+    end = End(standing.slot, desired.service.restart.stop_timeout_s, failed=False)
+    return _decision(rule, standing, f"{why}: it is ended", end)
+
+
+def _drain(desired: Desired, standing: Standing, now: float) -> Decision | None:
+    """What a person's drain command asks of a slot that is wanted and up to date."""
+    if standing.serving:
+        return _decision("P04", standing, "is drained by command", Advance(standing.slot, Event.DRAIN_WANTED))
+    if standing.state_is(State.DRAINING) and _drained(desired, standing, now):
+        return _decision(
+            "P07", standing, "has no request in flight any more", Advance(standing.slot, Event.DRAIN_ENDED)
+        )
+    return None
+
+
+def _roll(desired: Desired, standings: Sequence[Standing]) -> Decision | None:
+    """Start replacing one outdated serving replica, if every other wanted slot serves (or is drained by command)."""
+    wanted = [standing for standing in standings if desired.wants(standing.slot.number)]
+    outdated = [one for one in wanted if one.serving and one.replica is not None and desired.outdated(one.replica)]
+    if not outdated:
+        return None
+    away = [one for one in wanted if not one.serving and one.slot.number not in desired.drained]
+    if away:
+        return None
+    first = outdated[0]
+    return _decision("P08", first, "is replaced: it is drained", Advance(first.slot, Event.DRAIN_WANTED))
+
+
+def _drained(desired: Desired, standing: Standing, now: float) -> bool:
+    assert standing.replica is not None
+    if desired.service.listen is None or standing.in_flight == 0:
+        return True
+    return now >= standing.replica.since_at + desired.service.restart.drain_timeout_s
+
+
+def _decision(rule: str, standing: Standing, sentence: str, change: Change) -> Decision:
+    return Decision(rule, str(standing.slot), sentence, change)

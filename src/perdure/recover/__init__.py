@@ -1,0 +1,1 @@
+"""Recover: failure is repaired. Plain deciders, no I/O."""

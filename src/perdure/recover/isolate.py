@@ -1,0 +1,110 @@
+"""Who is isolated: the step that is undone most easily, and so the first one taken.
+
+Convicted replicas lose their traffic, worst evidence first, as long as the service keeps its capacity floor: half of
+its replicas, at least one. A sign that is shared isolates nobody; it is told once, as an alarm that names what they
+have in common. Nobody is isolated from a service that has only one replica: traffic has nowhere else to go, so such a
+replica is restarted instead (`restart.condemn`).
+"""
+
+from collections.abc import Sequence
+
+from perdure.model.decision import Advance, Decision, Note
+from perdure.model.event import Fact, Severity
+from perdure.model.replica import Event, State
+from perdure.model.standing import Standing
+from perdure.model.verdict import DEFINITIVE, Sign, Verdict
+
+
+def decide(standings: Sequence[Standing], replicas: int, shared: frozenset[Sign]) -> list[Decision]:
+    """Suspect, clear, isolate and readmit; `replicas` is the desired number, `shared` the signs that convict nobody."""
+    floor = capacity_floor(replicas)
+    serving = sum(1 for standing in standings if standing.serving)
+    decisions: list[Decision] = []
+    for standing in sorted(standings, key=_worst_first):
+        verdict = standing.verdict
+        if standing.state_is(State.ISOLATED) and standing.acquitted and standing.conviction is not None:
+            decisions.append(_readmit(standing))
+        elif not standing.serving:
+            continue
+        elif verdict is None:
+            decisions += _suspect(standing)
+        elif verdict.sign in shared:
+            if verdict.sign is not Sign.REQUESTS:
+                decisions.append(_shared(standing, verdict))
+        elif serving - 1 >= floor:
+            serving -= 1
+            decisions.append(_isolate(standing, verdict))
+        else:
+            decisions.append(_held(standing, verdict, floor))
+    if Sign.REQUESTS in shared:
+        decisions.append(_failing_together(standings))
+    return decisions
+
+
+def capacity_floor(replicas: int) -> int:
+    """How many replicas keep their traffic whatever the evidence says: half of them, at least one."""
+    return max(1, replicas // 2)
+
+
+def _worst_first(standing: Standing) -> tuple[bool, float, int]:
+    verdict = standing.verdict
+    if verdict is None:
+        return (True, 0.0, standing.slot.number)
+    strength = verdict.score / verdict.threshold if verdict.threshold else 1.0
+    return (verdict.sign not in DEFINITIVE, -strength, standing.slot.number)
+
+
+def _isolate(standing: Standing, verdict: Verdict) -> Decision:
+    return Decision(
+        "R01",
+        str(standing.slot),
+        f"is isolated: {verdict.sentence}",
+        Advance(standing.slot, Event.CONVICTED),
+        {"evidence": verdict.evidence.value, "sign": verdict.sign.value, "endpoint": verdict.endpoint, **verdict.facts},
+        Severity.WARNING,
+    )
+
+
+def _readmit(standing: Standing) -> Decision:
+    conviction = standing.conviction
+    assert conviction is not None
+    facts = {"evidence": conviction.evidence.value, "relapses": standing.history.relapses}
+    sentence = f"is readmitted: the evidence that convicted it ({conviction.evidence.value}) has turned"
+    return Decision("R02", str(standing.slot), sentence, Advance(standing.slot, Event.READMITTED), facts)
+
+
+def _suspect(standing: Standing) -> list[Decision]:
+    subject = str(standing.slot)
+    if standing.state_is(State.READY) and standing.suspected:
+        return [Decision("R03", subject, "is suspected; Perdure looks harder", Advance(standing.slot, Event.SUSPECTED))]
+    if standing.state_is(State.SUSPECT) and not standing.suspected:
+        return [Decision("R04", subject, "is no longer suspected", Advance(standing.slot, Event.CLEARED))]
+    return []
+
+
+def _shared(standing: Standing, verdict: Verdict) -> Decision:
+    service = standing.slot.service
+    sentence = (
+        f"half of the replicas or more show the same sign ({verdict.sign.value}): the cause is shared,"
+        f" nobody is isolated; for example {standing.slot}: {verdict.sentence}"
+    )
+    facts = {"sign": verdict.sign.value, "endpoint": verdict.endpoint}
+    return Decision("R05", service, sentence, Note(f"shared {verdict.sign.value}"), facts, Severity.ALARM)
+
+
+def _failing_together(standings: Sequence[Standing]) -> Decision:
+    shares = [standing.failing_share for standing in standings if standing.serving and standing.failing_share]
+    service = standings[0].slot.service
+    worst = max(shares, default=0.0)
+    sentence = (
+        f"half of the replicas or more fail requests of clients (up to {worst:.0%} in the last 10 s):"
+        " the cause is shared, nobody is isolated"
+    )
+    facts: dict[str, Fact] = {"sign": Sign.REQUESTS.value, "failing": len(shares), "worst_share": round(worst, 3)}
+    return Decision("R07", service, sentence, Note(f"shared {Sign.REQUESTS.value}"), facts, Severity.ALARM)
+
+
+def _held(standing: Standing, verdict: Verdict, floor: int) -> Decision:
+    sentence = f"keeps its traffic because only {floor} serve (the capacity floor), although {verdict.sentence}"
+    facts = {"floor": floor, "sign": verdict.sign.value}
+    return Decision("R06", str(standing.slot), sentence, Note("floor"), facts, Severity.ALARM)

@@ -1,0 +1,104 @@
+"""The carrier with a balancer that cannot be set up, dies, or says nothing: it never gives up, and tells it once."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+from perdure.control.carry import Cargo, Carrier
+from perdure.model.errors import ConfigError, UnavailableError
+from perdure.model.event import Fact, Severity
+from perdure.model.replica import Process
+from perdure.model.service import Address, Service
+from perdure.model.traffic import BackendSpec, BalancerChange, Reading
+
+WEB = Service("web", ("serve",), listen=Address("127.0.0.1", 8000))
+
+
+class Time:
+    """A clock that is set by hand."""
+
+    at = 100.0
+
+    def now(self) -> float:
+        return self.at
+
+    def wall(self) -> float:
+        return self.at
+
+    async def sleep_until(self, at: float) -> None:
+        self.at = max(self.at, at)
+
+
+class Stubborn:
+    """A balancer that refuses to be configured as often as it is told, and may die while it is read."""
+
+    def __init__(self, refusals: int = 0, dies_when_read: bool = False) -> None:
+        self.refusals = refusals
+        self.dies_when_read = dies_when_read
+        self.starts = 0
+        self._callback: Callable[[], None] = lambda: None
+
+    async def configure(self, backends: Sequence[BackendSpec]) -> Process:
+        if self.refusals:
+            self.refusals -= 1
+            raise ConfigError("HAProxy refuses the configuration")
+        self.starts += 1
+        return Process(self.starts, 1)
+
+    async def adopt(self, process: Process, backends: Sequence[BackendSpec]) -> bool:
+        return False
+
+    async def read(self) -> Reading:
+        if self.dies_when_read:
+            self.dies_when_read = False
+            self._callback()
+            raise UnavailableError("the connection was reset")
+        return Reading(0.0, self.starts, ())
+
+    async def change(self, changes: Sequence[BalancerChange]) -> None: ...
+
+    def on_exit(self, callback: Callable[[], None]) -> None:
+        self._callback = callback
+
+    def kill(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+async def _carried(balancer: Stubborn, turns: int, pause_s: float) -> tuple[Carrier, list[str]]:
+    told: list[str] = []
+
+    def tell(
+        rule: str,
+        subject: str,
+        sentence: str,
+        severity: Severity = Severity.INFO,
+        facts: Mapping[str, Fact] | None = None,
+    ) -> None:
+        told.append(rule)
+
+    clock = Time()
+    carrier = Carrier(balancer, clock, lambda reading: None, tell)
+    carrier.cargo["web"] = Cargo(WEB, ())
+    running = asyncio.create_task(carrier.run())
+    for _ in range(turns):
+        clock.at += pause_s
+        carrier.poke()
+        for _ in range(5):
+            await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    return carrier, told
+
+
+async def test_a_balancer_that_cannot_be_set_up_is_told_once_and_tried_again() -> None:
+    balancer = Stubborn(refusals=3)
+    carrier, told = await _carried(balancer, turns=10, pause_s=1.1)
+    assert told == ["A03", "A01"]
+    assert carrier.state == "serving"
+
+
+async def test_a_balancer_that_dies_while_it_is_read_is_started_again() -> None:
+    balancer = Stubborn(dies_when_read=True)
+    carrier, told = await _carried(balancer, turns=10, pause_s=0.5)
+    assert told == ["A01", "A02", "A01"]
+    assert balancer.starts == 2 and carrier.state == "serving"

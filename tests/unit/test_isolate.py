@@ -1,0 +1,112 @@
+"""Who is isolated: the convicted, worst first, never below the capacity floor, and nobody for a shared sign."""
+
+import pytest
+import worlds
+from facts import conviction, standing, verdict
+from hypothesis import given
+
+from perdure.control import turn
+from perdure.model.decision import Advance, Note
+from perdure.model.event import Severity
+from perdure.model.replica import Event, State
+from perdure.model.standing import Standing
+from perdure.model.verdict import DEFINITIVE, Sign
+from perdure.recover import isolate
+
+NOTHING_SHARED: frozenset[Sign] = frozenset()
+
+
+def ready(number: int, sign: Sign | None = None, score: float = 20.0) -> Standing:
+    return standing(number, verdict=verdict(sign, score) if sign else None, verdict_since_at=0.0 if sign else None)
+
+
+@pytest.mark.parametrize(("replicas", "floor"), [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (6, 3), (10, 5)])
+def test_the_capacity_floor_is_half_of_the_replicas_and_at_least_one(replicas: int, floor: int) -> None:
+    assert isolate.capacity_floor(replicas) == floor
+
+
+def test_a_convicted_replica_is_isolated_with_the_evidence_that_convicted() -> None:
+    [decision] = isolate.decide([ready(1), ready(2, Sign.STATUS), ready(3)], 3, NOTHING_SHARED)
+    assert (decision.rule, decision.subject, decision.severity) == ("R01", "web/2", Severity.WARNING)
+    assert decision.change == Advance(standing(2).slot, Event.CONVICTED)
+    assert decision.sentence == "is isolated: it is status"
+    assert decision.facts == {"evidence": "probe", "sign": "status", "endpoint": "http /healthz"}
+
+
+def test_the_worst_evidence_goes_first_and_the_rest_keeps_its_traffic_at_the_floor() -> None:
+    convicted = [ready(1, Sign.STATUS, 11.0), ready(2, Sign.HANG, 30.0), ready(3, Sign.STOPPED, 0.0)]
+    decisions = isolate.decide(convicted, 3, NOTHING_SHARED)
+    assert [(one.rule, one.subject) for one in decisions] == [("R01", "web/3"), ("R01", "web/2"), ("R06", "web/1")]
+    assert decisions[2].change == Note("floor")
+    assert decisions[2].severity is Severity.ALARM
+
+
+def test_the_only_replica_of_a_service_is_never_isolated() -> None:
+    [decision] = isolate.decide([ready(1, Sign.STOPPED)], 1, NOTHING_SHARED)
+    assert decision.rule == "R06"
+
+
+def test_a_shared_sign_is_told_and_isolates_nobody() -> None:
+    decisions = isolate.decide([ready(1, Sign.STATUS), ready(2, Sign.STATUS), ready(3)], 3, frozenset({Sign.STATUS}))
+    assert {(one.rule, one.subject, one.change) for one in decisions} == {("R05", "web", Note("shared status"))}
+    assert "the cause is shared" in decisions[0].sentence
+
+
+def test_an_acquitted_replica_is_readmitted() -> None:
+    out = standing(2, State.ISOLATED, conviction=conviction(Sign.STATUS), acquitted=True)
+    [decision] = isolate.decide([ready(1), out], 2, NOTHING_SHARED)
+    assert (decision.rule, decision.change) == ("R02", Advance(out.slot, Event.READMITTED))
+    assert decision.facts == {"evidence": "probe", "relapses": 0}
+
+
+@pytest.mark.parametrize(
+    ("one", "rules"),
+    [
+        (standing(1, State.READY, suspected=True), ["R03"]),
+        (standing(1, State.SUSPECT, suspected=True), []),
+        (standing(1, State.SUSPECT), ["R04"]),
+        (standing(1, State.READY), []),
+        (standing(1, State.ISOLATED, conviction=conviction(Sign.HANG)), []),
+        (standing(1, State.ISOLATED), []),  # drained by command: nothing to acquit
+        (standing(1, State.STARTING, verdict=verdict(Sign.REFUSED)), []),
+        (standing(1, State.DRAINING, verdict=verdict(Sign.STATUS)), []),
+    ],
+)
+def test_suspicion_comes_and_goes_and_only_serving_replicas_are_touched(one: Standing, rules: list[str]) -> None:
+    assert [decision.rule for decision in isolate.decide([one], 3, NOTHING_SHARED)] == rules
+
+
+def isolated(facts: turn.Facts) -> list[Standing]:
+    shared = turn.shared_signs(facts.standings, facts.desired.replicas)
+    decisions = isolate.decide(facts.standings, facts.desired.replicas, shared)
+    subjects = {one.subject for one in decisions if one.rule == "R01"}
+    return [one for one in facts.standings if str(one.slot) in subjects]
+
+
+@given(worlds.facts())
+def test_nobody_is_isolated_below_the_capacity_floor_whatever_stands(facts: turn.Facts) -> None:
+    serving = sum(one.serving for one in facts.standings)
+    out = isolated(facts)
+    assert not out or serving - len(out) >= isolate.capacity_floor(facts.desired.replicas)
+
+
+@given(worlds.facts())
+def test_nobody_is_isolated_for_a_sign_that_half_of_the_replicas_show(facts: turn.Facts) -> None:
+    shared = turn.shared_signs(facts.standings, facts.desired.replicas)
+    for one in isolated(facts):
+        assert one.verdict is not None
+        assert one.verdict.sign not in shared
+
+
+@given(worlds.facts())
+def test_definitive_evidence_goes_before_any_other(facts: turn.Facts) -> None:
+    out = isolated(facts)
+    kept = [one for one in facts.standings if one.serving and one.verdict is not None and one not in out]
+    if any(one.verdict is not None and one.verdict.sign not in DEFINITIVE for one in out):
+        assert not any(one.verdict is not None and one.verdict.sign in DEFINITIVE for one in kept)
+
+
+@given(worlds.facts())
+def test_only_the_acquitted_are_readmitted(facts: turn.Facts) -> None:
+    readmitted = {one.subject for one in isolate.decide(facts.standings, 3, NOTHING_SHARED) if one.rule == "R02"}
+    assert readmitted == {str(one.slot) for one in facts.standings if one.acquitted}

@@ -1,0 +1,125 @@
+"""What observations become: evidence about the right replica, the retry budget, and news for the loop."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from facts import HEALTHZ, desired, replica, service
+
+from perdure.control.observe import Observer
+from perdure.control.world import ServiceState, SlotState, World
+from perdure.detect import cusum, suspect
+from perdure.detect.self_health import Pause
+from perdure.model.event import Fact, Severity
+from perdure.model.evidence import Outcome, Probed, Sighted
+from perdure.model.replica import Process, Slot, State
+from perdure.model.traffic import Admin, Backend, Counters, Reading, Server
+
+
+class Ports:
+    """Of a runner only the question that the observer asks; `foreign` ports belong to somebody else."""
+
+    def __init__(self) -> None:
+        self.foreign: set[int] = set()
+
+    def owns_port(self, process: Process, port: int) -> bool:
+        return port not in self.foreign
+
+
+class Seen:
+    """An observer of one service with two replicas, and everything that it told."""
+
+    def __init__(self, state: State = State.READY) -> None:
+        declared = service(replicas=2)
+        slots = {number: SlotState(Slot("web", number), replica(number, state)) for number in (1, 2)}
+        self.service = ServiceState(desired(declared), suspect.policy(declared), slots)
+        self.touched: list[str] = []
+        self.told: list[tuple[str, str, Mapping[str, Fact]]] = []
+        self.ports = Ports()
+        runner: Any = self.ports
+        self.observer = Observer(World({"web": self.service}), runner, self.touched.append, self.tell)
+
+    def tell(
+        self,
+        rule: str,
+        subject: str,
+        sentence: str,
+        severity: Severity = Severity.INFO,
+        facts: Mapping[str, Fact] | None = None,
+    ) -> None:
+        self.told.append((rule, subject, facts or {}))
+
+    def read(self, at: float, *counters: Counters, pid: int = 7) -> None:
+        servers = [
+            Server(f"s{number}", 21_000 + number, Admin.READY, True, 0, 0, one)
+            for number, one in enumerate(counters, start=1)
+        ]
+        self.observer.on_reading(Reading(at, pid, (Backend("web", tuple(servers)),)))
+
+    def probe(self, outcome: Outcome, name: str = "web/1#1") -> None:
+        self.observer.on_evidence(Probed(name, HEALTHZ.label, 10.0, 10.1, outcome))
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
+
+
+def test_a_good_answer_of_a_healthy_replica_is_no_news(seen: Seen) -> None:
+    seen.probe(Outcome.GOOD)
+    assert seen.touched == []
+    assert seen.service.slots[1].belief.asked[HEALTHZ.label].goods == 1
+
+
+def test_a_miss_wakes_the_loop(seen: Seen) -> None:
+    seen.probe(Outcome.REFUSED)
+    assert seen.touched == ["web"]
+
+
+@pytest.mark.parametrize("name", ["web/1#2", "web/3#1", "api/1#1"])
+def test_evidence_about_another_run_is_ignored(seen: Seen, name: str) -> None:
+    seen.probe(Outcome.REFUSED, name)
+    assert (seen.touched, seen.service.slots[1].belief) == ([], suspect.Belief())
+
+
+def test_a_good_answer_from_somebody_elses_process_is_foreign(seen: Seen) -> None:
+    seen.ports.foreign = {21_001}
+    seen.probe(Outcome.GOOD)
+    assert seen.service.slots[1].belief.asked[HEALTHZ.label].last_outcome is Outcome.FOREIGN
+
+
+def test_failed_requests_count_against_the_replica_that_failed_them(seen: Seen) -> None:
+    seen.read(1.0, Counters(), Counters())
+    seen.read(1.1, Counters(requests=20, responses_5xx=5, connect_errors=1), Counters(requests=20))
+    first, second = (seen.service.slots[number].belief.seen for number in (1, 2))
+    assert (first.requests, first.failures) == (20, 6)
+    assert second.scores == cusum.NOTHING
+
+
+def test_the_counters_of_a_new_balancer_are_compared_with_nothing(seen: Seen) -> None:
+    seen.read(1.0, Counters(), Counters())
+    seen.read(1.1, Counters(requests=20, responses_5xx=20), Counters(), pid=8)
+    assert seen.service.slots[1].belief.seen.scores == cusum.NOTHING
+
+
+def test_retries_above_the_budget_are_switched_off_and_on_again_and_both_are_told(seen: Seen) -> None:
+    seen.read(1.0, Counters(), Counters())
+    seen.read(1.1, Counters(requests=100, retries=51), Counters())
+    assert seen.service.retries_off_since_at == 1.1
+    seen.read(5.0, Counters(requests=100, retries=51), Counters())
+    seen.read(20.0, Counters(requests=100, retries=51), Counters())
+    assert seen.service.retries_off_since_at is None
+    assert [(rule, subject) for rule, subject, _ in seen.told] == [("P20", "web"), ("P21", "web")]
+    assert seen.told[0][2] == {"requests": 100, "retries": 51}
+
+
+def test_a_pause_of_the_monitor_shifts_what_is_open_and_is_told() -> None:
+    starting = Seen(State.STARTING)
+    slot = starting.service.slots[1]
+    starting.observer.on_evidence(Sighted("web/1#1", 5.0, "T"))
+    slot.verdict_since_at = 4.0
+    starting.observer.on_pause(Pause(10.0, 20.0))
+    assert slot.belief.kernel.stopped_since_at == 15.0
+    assert slot.verdict_since_at == 14.0
+    assert slot.replica is not None and slot.replica.since_at == 10.0
+    assert starting.told == [("A10", "daemon", {"pause_s": 10.0})]

@@ -1,0 +1,54 @@
+"""Whose fault it is: a sign that half of the replicas show is shared."""
+
+import pytest
+
+from perdure.detect import scope
+from perdure.model.verdict import DEFINITIVE, Sign
+
+HANG, STATUS = Sign.HANG, Sign.STATUS
+
+
+@pytest.mark.parametrize(
+    ("signs", "replicas", "shared"),
+    [
+        ([], 0, set()),
+        ([None, None, None], 3, set()),
+        ([HANG, None, None], 3, set()),
+        ([HANG, HANG, None], 3, {HANG}),
+        ([HANG, HANG, None, None], 4, {HANG}),
+        ([HANG, HANG, None, None, None], 5, set()),
+        ([HANG], 1, set()),  # one of one: nobody shares it
+        ([HANG, None], 2, set()),
+        ([HANG, HANG], 2, {HANG}),
+        ([HANG, STATUS], 2, set()),
+        ([HANG, HANG, STATUS, STATUS], 4, {HANG, STATUS}),
+        ([HANG, HANG], 4, {HANG}),  # two live of four wanted ones
+        ([HANG, HANG], 5, set()),
+    ],
+)
+def test_a_sign_is_shared_by_two_and_by_half_of_the_replicas(
+    signs: list[Sign | None], replicas: int, shared: set[Sign]
+) -> None:
+    assert scope.shared_signs(signs, replicas) == shared
+
+
+@pytest.mark.parametrize("sign", sorted(DEFINITIVE))
+def test_a_definitive_sign_is_never_shared(sign: Sign) -> None:
+    assert scope.shared_signs([sign] * 5, 5) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("shares", "replicas", "together"),
+    [
+        ([0.2, 0.2, 0.2], 3, True),
+        ([0.2, 0.2, None], 3, True),
+        ([0.2, 0.0, 0.0], 3, False),
+        ([0.05, 0.05, 0.05], 3, False),
+        ([0.5], 1, False),  # one of one shares it with nobody
+        ([0.5, 0.5], 5, False),
+    ],
+)
+def test_half_of_the_replicas_that_fail_requests_fail_together(
+    shares: list[float | None], replicas: int, together: bool
+) -> None:
+    assert scope.failing_together(shares, replicas) is together

@@ -1,0 +1,171 @@
+"""What the API says about the present: one word for each service, null for what is unknown."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from facts import HEALTHZ, conviction, desired, replica, service, verdict
+
+from perdure.control import status
+from perdure.control.world import Capsule, ServiceState, SlotState, World
+from perdure.detect import probe, suspect
+from perdure.model.replica import Slot, State
+from perdure.model.standing import Desired, History
+from perdure.model.verdict import Sign
+
+NOW = 100.0
+
+
+def slot(number: int, state: State | None = State.READY, **changed: Any) -> SlotState:
+    one = SlotState(Slot("web", number), replica(number, state, 90.0) if state else None)
+    one.ready_at = 90.0 if state not in (None, State.STARTING) else None
+    for name, value in changed.items():
+        setattr(one, name, value)
+    return one
+
+
+def world(*slots: SlotState, wanted: Desired | None = None, notes: dict[str, str] | None = None) -> ServiceState:
+    declared = wanted or desired()
+    known = {one.slot.number: one for one in slots}
+    return ServiceState(declared, suspect.policy(declared.service), known, notes=notes or {}, look_at=NOW + 0.5)
+
+
+THREE = (slot(1), slot(2), slot(3))
+LOOPING = History(restarts=5, failures=3, next_start_at=130.0)
+
+
+@pytest.mark.parametrize(
+    ("known", "state", "sentence"),
+    [
+        (world(*THREE), "ok", "3 of 3 replicas serve"),
+        (world(slot(1, State.SUSPECT), slot(2), slot(3)), "ok", "3 of 3 replicas serve"),
+        (world(slot(1, State.ISOLATED), slot(2), slot(3)), "degraded", "2 of 3 replicas serve"),
+        (world(*THREE, notes={"web shared": "all bad"}), "degraded", "all bad"),
+        (world(slot(1, State.STOPPED), slot(2), notes={"x": "held"}), "degraded", "1 of 3 replicas serve; held"),
+        (world(slot(1, State.STARTING)), "starting", "its first replicas are starting"),
+        (world(), "starting", "its first replicas are starting"),
+        (world(slot(1, State.STOPPED), slot(2, State.STOPPED)), "down", "no replica serves"),
+        (world(slot(1, State.STARTING, history=History(restarts=1))), "down", "no replica serves"),
+        (world(*THREE, wanted=desired(stopped=True)), "stopped", "is ended by command"),
+        (world(slot(1, State.STOPPED), wanted=desired(stopped=True)), "stopped", "does not run"),
+    ],
+)
+def test_a_service_is_described_in_one_word_and_a_sentence(known: ServiceState, state: str, sentence: str) -> None:
+    assert status.state_of(known, NOW) == (state, sentence)
+
+
+def test_a_crash_loop_is_named_while_it_lasts_and_over_after_a_healthy_spell() -> None:
+    down = slot(1, State.STOPPED, history=LOOPING)
+    assert status.state_of(world(down, slot(2), slot(3)), NOW)[0] == "crash-looping"
+    back = slot(1, history=LOOPING, ready_at=95.0)
+    assert status.state_of(world(back, slot(2), slot(3)), NOW)[0] == "crash-looping"
+    healed = slot(1, history=LOOPING, ready_at=90.0)
+    assert status.state_of(world(healed, slot(2), slot(3)), NOW)[0] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("known", "pending"),
+    [
+        (world(*THREE), False),
+        (world(slot(1), slot(2)), True),  # a slot that has no replica yet
+        (world(slot(1, State.STARTING), slot(2), slot(3)), True),
+        (world(slot(1, State.STOPPING), slot(2), slot(3)), True),
+        (world(slot(1, State.STOPPED), slot(2), slot(3)), False),  # it failed: no command is carried out
+        (world(slot(1, State.ISOLATED, conviction=conviction(Sign.HANG)), slot(2), slot(3)), False),
+        (world(slot(1, State.ISOLATED), slot(2), slot(3)), True),  # undrained, not yet readmitted
+        (world(slot(1, State.ISOLATED), slot(2), slot(3), wanted=desired(drained=(1,))), False),
+        (world(*THREE, wanted=desired(drained=(1,))), True),
+        (world(*THREE, wanted=desired(release="web@2")), True),
+        (world(*THREE, wanted=desired(stopped=True)), True),
+        (world(slot(1, State.STOPPED), wanted=desired(stopped=True)), False),
+        (world(*THREE, wanted=desired(replicas=2)), True),
+        (world(slot(1), slot(2), slot(3, State.STOPPED), wanted=desired(replicas=2)), False),
+    ],
+)
+def test_a_command_is_pending_until_it_is_carried_out(known: ServiceState, pending: bool) -> None:
+    assert status.pending(known) is pending
+
+
+def test_the_document_of_a_service_has_the_promised_shape() -> None:
+    document = status.services(World({"web": world(*THREE)}), NOW)["web"]
+    assert {"mode", "listen", "state", "replicas"} <= set(document)
+    assert (document["mode"], document["listen"], document["state"]) == ("active-active", "127.0.0.1:8080", "ok")
+    assert document["replicas"][1] == {
+        "slot": "web/2",
+        "state": "ready",
+        "pid": 1002,
+        "port": 21_002,
+        "release": "web@1",
+        "restarts": 0,
+        "since_s": 10.0,
+        "suspicion": 0.0,
+        "sentence": "",
+    }
+
+
+def test_unknown_is_shown_as_unknown() -> None:
+    document = status.services(World({"web": world(slot(1, None))}), NOW)["web"]["replicas"][0]
+    assert {name for name, value in document.items() if value is None} == {
+        "pid",
+        "port",
+        "release",
+        "since_s",
+        "suspicion",
+    }
+    stopped = status.services(World({"web": world(slot(1, State.STOPPED))}), NOW)["web"]["replicas"][0]
+    assert (stopped["pid"], stopped["suspicion"]) == (None, None)
+
+
+def test_slots_that_are_no_longer_wanted_are_shown_while_they_live() -> None:
+    known = world(slot(1), slot(2, State.DRAINING), slot(3, State.STOPPED), wanted=desired(replicas=1))
+    shown = status.services(World({"web": known}), NOW)["web"]["replicas"]
+    assert [one["slot"] for one in shown] == ["web/1", "web/2"]
+
+
+def test_suspicion_is_a_share_of_the_limit() -> None:
+    asked = probe.Asked(HEALTHZ.label, scores=(7.38,) * 6, misses=1, last_answer="503")
+    one = slot(1)
+    one.belief = replace(one.belief, asked={HEALTHZ.label: asked})
+    assert status.suspicion(world(one), one, NOW) == 0.5
+
+
+def test_a_check_that_a_reload_took_away_does_not_break_the_view() -> None:
+    one = slot(1, State.STOPPING)
+    one.belief = replace(one.belief, asked={"http /old": probe.Asked("http /old", scores=(9.0,) * 6)})
+    assert status.suspicion(world(one), one, NOW) == 0.0
+
+
+def test_explain_says_why_and_when_perdure_looks_again() -> None:
+    one = slot(
+        1,
+        State.ISOLATED,
+        verdict=verdict(Sign.STATUS),
+        conviction=conviction(Sign.STATUS),
+        last_rule="R01",
+        capsule=Capsule("web/1#1", 5.0, "ended by itself", "exit code 3", ("boom",), "503"),
+    )
+    asked = probe.Asked(HEALTHZ.label, misses=4, last_answer="503 no database")
+    one.belief = replace(one.belief, asked={HEALTHZ.label: asked})
+    explained = status.explain(world(one, slot(2), slot(3)), NOW, 1)
+    [about] = explained["slots"]
+    assert (explained["state"], explained["next_look_s"]) == ("degraded", 0.5)
+    assert (about["rule"], about["sentence"]) == ("R01", "it is status")
+    assert about["facts"]["convicted_by"] == "probe"
+    assert about["evidence"][0]["sentence"] == "4 misses in a row: 503 no database"
+    assert about["capsule"]["lines"] == ["boom"]
+
+
+def test_an_empty_slot_is_looked_at_when_its_back_off_ends() -> None:
+    one = slot(1, State.STOPPED, history=LOOPING)
+    [about] = status.explain(world(one), NOW, None)["slots"]
+    assert about["next_look_s"] == 30.0
+    assert about["facts"]["failures_in_a_row"] == 3
+
+
+def test_what_is_switched_off_and_what_is_waited_for_is_said() -> None:
+    known = world(wanted=desired(service(depends_on=("database",))))
+    known.retries_off_since_at = 50.0
+    assert status.explain(known, NOW, None)["notes"] == [
+        "requests are not retried now, because the retry budget is spent",
+        "it starts when database serves",
+    ]

@@ -1,0 +1,135 @@
+"""What clients got: failures convict a replica when it shows more of them than its peers and its own past."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perdure.detect import cusum, traffic
+from perdure.detect.traffic import Seen, Tally
+from perdure.model.evidence import Served
+from perdure.model.verdict import Sign
+
+LIMIT = cusum.threshold(1 / (30 * 86_400), 10.0)
+READINGS = st.lists(st.tuples(st.integers(0, 50), st.floats(0.0, 1.0)), max_size=20)
+
+
+def read(seen: Sequence[Seen], at: float, counts: Sequence[tuple[int, int]]) -> list[Seen]:
+    """One reading of (requests, failures) for each replica, entered as the observer enters it."""
+    served = [Served("", at, requests, failures) for requests, failures in counts]
+    counted = [traffic.count(one, what) for one, what in zip(seen, served, strict=True)]
+    return [
+        traffic.observe(one, what, [*counted[:place], *counted[place + 1 :]])
+        for place, (one, what) in enumerate(zip(counted, served, strict=True))
+    ]
+
+
+def readings_until_convicted(counts: Sequence[tuple[int, int]], replicas: int, at_most: int = 200) -> int | None:
+    """How many readings of 100 ms convict the first replica, after five healthy seconds."""
+    seen = [Seen() for _ in range(replicas)]
+    for number in range(50):
+        seen = read(seen, 55.0 + number / 10, [(requests, 0) for requests, _ in counts])
+    for number in range(at_most):
+        seen = read(seen, 60.0 + number / 10, counts)
+        if traffic.judge(seen[0], LIMIT) is not None:
+            return number + 1
+    return None
+
+
+@pytest.mark.parametrize(("elapsed_s", "kept"), [(0.0, 1.0), (1.0, math.exp(-1.0)), (10.0, math.exp(-10.0))])
+def test_the_shortest_memory_decays_with_a_time_constant_of_a_second(elapsed_s: float, kept: float) -> None:
+    first = traffic.count(Seen(), Served("", 5.0, 100, 10))
+    second = traffic.count(first, Served("", 5.0 + elapsed_s, 1, 0))
+    assert second.tallies[0].requests == pytest.approx(100 * kept + 1)
+    assert second.tallies[0].failures == pytest.approx(10 * kept)
+    assert second.tallies[1].requests == pytest.approx(100 * math.exp(-elapsed_s / 10) + 1)
+    assert second.tallies[2].requests == pytest.approx(100 * math.exp(-elapsed_s / 600) + 1)
+
+
+def tallied(now: tuple[float, float], lately: tuple[float, float], past: tuple[float, float]) -> Seen:
+    return Seen(tallies=(Tally(*now), Tally(*lately), Tally(*past)))
+
+
+NONE = (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("own", "peers", "healthy_share"),
+    [
+        (tallied(NONE, NONE, NONE), [], 0.002),  # nothing known: the floor
+        (tallied(NONE, NONE, (1000, 50)), [], 0.05),  # its own long past
+        (tallied(NONE, NONE, (499, 50)), [], 0.002),  # a past that is too short to be one
+        (tallied((10, 10), (10, 10), NONE), [], 0.002),  # its own present explains nothing
+        (tallied(NONE, NONE, NONE), [tallied((90, 9), NONE, NONE), tallied((10, 1), NONE, NONE)], 0.1),
+        (tallied(NONE, NONE, NONE), [tallied((100, 0), (100, 30), NONE)], 0.3),  # the peers lately
+        (tallied(NONE, NONE, NONE), [tallied((0.4, 0.4), NONE, NONE)], 0.002),  # less than a request
+        (tallied(NONE, NONE, NONE), [tallied((10, 10), NONE, NONE)], 0.99),  # never certain
+    ],
+)
+def test_a_healthy_replica_would_show_the_worst_of_its_peers_and_its_own_past(
+    own: Seen, peers: list[Seen], healthy_share: float
+) -> None:
+    assert traffic.healthy_share(own, peers) == pytest.approx(healthy_share)
+
+
+@pytest.mark.parametrize(
+    ("requests", "failures", "readings"),
+    [(10, 10, 1), (2, 2, 2), (10, 2, 4), (20, 1, 13)],
+)
+def test_one_bad_replica_among_healthy_peers_is_convicted_within_a_few_readings(
+    requests: int, failures: int, readings: int
+) -> None:
+    assert readings_until_convicted([(requests, failures), (requests, 0), (requests, 0)], 3) == readings
+
+
+@given(st.integers(1, 50), st.floats(0.0, 1.0), st.integers(2, 6))
+@settings(max_examples=30, deadline=None)
+def test_an_error_that_all_replicas_share_convicts_none_of_them(requests: int, share: float, replicas: int) -> None:
+    failures = round(share * requests)
+    assert readings_until_convicted([(requests, failures)] * replicas, replicas, at_most=30) is None
+
+
+def test_two_of_three_bad_replicas_stand_out_from_the_healthy_one() -> None:
+    assert readings_until_convicted([(10, 10), (10, 10), (10, 0)], 3) is not None
+
+
+def test_one_failure_of_one_request_convicts_nobody() -> None:
+    seen = read([Seen(), Seen()], 0.1, [(1, 1), (0, 0)])
+    assert cusum.strongest(seen[0].scores) == pytest.approx(6.2146, abs=1e-4)
+    assert traffic.judge(seen[0], LIMIT) is None
+
+
+def test_a_replica_alone_is_judged_by_its_own_past() -> None:
+    assert readings_until_convicted([(10, 10)], 1) == 1
+    flaky = [Seen(tallies=(Tally(), Tally(), Tally(10_000, 1_000)))]
+    for number in range(50):
+        flaky = read(flaky, number / 10, [(10, 1)])
+    assert traffic.judge(flaky[0], LIMIT) is None
+
+
+def test_the_verdict_counts_what_was_seen_since_the_suspicion_began() -> None:
+    seen = [Seen(), Seen()]
+    for number in range(5):
+        seen = read(seen, number / 10, [(1000, 0), (1000, 0)])
+    for number in range(5, 7):
+        seen = read(seen, number / 10, [(10, 8), (10, 0)])
+    verdict = traffic.judge(seen[0], LIMIT)
+    assert verdict is not None
+    assert (verdict.sign, verdict.facts) == (Sign.REQUESTS, {"requests": 20, "failures": 16})
+    assert verdict.sentence.startswith("failed 16 of its last 20 requests")
+
+
+@given(READINGS)
+def test_the_peers_of_a_failing_replica_are_never_convicted_for_it(readings: list[tuple[int, float]]) -> None:
+    seen = [Seen(), Seen(), Seen()]
+    for number, (requests, share) in enumerate(readings):
+        seen = read(seen, number / 10, [(requests, round(share * requests)), (requests, 0), (requests, 0)])
+        assert traffic.judge(seen[1], LIMIT) is None and traffic.judge(seen[2], LIMIT) is None
+
+
+def test_a_reading_without_requests_changes_no_score() -> None:
+    seen = replace(Seen(), scores=(3.0,) * 6, requests=7, failures=2)
+    assert read([seen], 1.0, [(0, 0)])[0].scores == seen.scores

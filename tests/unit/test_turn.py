@@ -1,0 +1,112 @@
+"""One turn for one service: urgent things first, one change for each slot, the same plan for the same facts."""
+
+import math
+
+import worlds
+from facts import conviction, desired, standing, verdict
+from hypothesis import given
+
+from perdure.control import turn
+from perdure.model import replica
+from perdure.model.decision import Advance, Begin, End, Kill, Note
+from perdure.model.replica import Event, Slot, State
+from perdure.model.standing import History, Standing
+from perdure.model.verdict import Sign
+from perdure.recover.restart import Bucket
+
+FULL = Bucket(2.0, 0.0)
+
+
+def plan(*standings: Standing, now: float = 100.0, ready: bool = True, **wanted: object) -> turn.Plan:
+    return turn.decide(turn.Facts(desired(**wanted), standings, ready, FULL), now)
+
+
+def bad(number: int, sign: Sign, state: State = State.READY) -> Standing:
+    convicted = conviction(sign) if state is State.ISOLATED else None
+    return standing(number, state, verdict=verdict(sign), verdict_since_at=50.0, conviction=convicted)
+
+
+def test_a_healthy_service_needs_nothing() -> None:
+    quiet = plan(standing(1), standing(2), standing(3))
+    assert quiet == turn.Plan((), FULL, math.inf)
+
+
+def test_a_replica_that_hangs_is_isolated_first_and_restarted_in_the_next_turn() -> None:
+    first = plan(bad(1, Sign.HANG), standing(2), standing(3))
+    assert [one.rule for one in first.decisions] == ["R01"]
+    assert first.bucket == FULL
+    second = plan(bad(1, Sign.HANG, State.ISOLATED), standing(2), standing(3))
+    assert [one.rule for one in second.decisions] == ["R11"]
+    assert second.bucket == Bucket(1.0, 100.0)
+
+
+def test_the_only_replica_that_hangs_is_restarted_where_it_is() -> None:
+    alone = plan(bad(1, Sign.HANG), replicas=1)
+    assert [one.rule for one in alone.decisions] == ["R06", "R11"]
+
+
+def test_when_all_hang_one_alarm_says_so_and_one_is_restarted() -> None:
+    all_bad = plan(*[bad(number, Sign.HANG) for number in (1, 2, 3)])
+    assert {one.rule for one in all_bad.decisions if isinstance(one.change, Note)} == {"R05"}
+    assert [one.rule for one in all_bad.decisions if not isinstance(one.change, Note)] == ["R11"]
+
+
+def test_an_isolated_replica_counts_towards_what_is_shared() -> None:
+    shared = turn.shared_signs([bad(1, Sign.STATUS, State.ISOLATED), bad(2, Sign.STATUS), standing(3)], 3)
+    assert shared == {Sign.STATUS}
+    later = standing(1, State.ISOLATED, conviction=conviction(Sign.STATUS))
+    assert turn.shared_signs([later, bad(2, Sign.STATUS), standing(3)], 3) == {Sign.STATUS}
+
+
+def test_a_replica_that_is_being_ended_for_a_sign_still_shares_it() -> None:
+    ending = standing(1, State.STOPPING, conviction=conviction(Sign.HANG))
+    assert turn.shared_signs([ending, bad(2, Sign.HANG), standing(3)], 3) == {Sign.HANG}
+
+
+def test_what_ended_or_still_starts_counts_for_nothing_shared() -> None:
+    starting = standing(1, State.STARTING, verdict=verdict(Sign.REFUSED))
+    assert turn.shared_signs([starting, bad(2, Sign.REFUSED)], 2) == frozenset()
+
+
+def test_time_alone_is_looked_for_at_the_next_start_and_the_next_deadline() -> None:
+    starting = standing(2, State.STARTING, 90.0)
+    waiting = Standing(Slot("web", 1), history=History(next_start_at=107.0))
+    assert plan(waiting, starting, standing(3)).look_again_at == 107.0
+    assert plan(waiting, starting, standing(3), ready=False).look_again_at == 150.0
+
+
+@given(worlds.facts())
+def test_deciding_twice_on_the_same_facts_gives_the_same_plan(facts: turn.Facts) -> None:
+    assert turn.decide(facts, worlds.NOW) == turn.decide(facts, worlds.NOW)
+
+
+@given(worlds.facts())
+def test_each_slot_gets_at_most_one_change(facts: turn.Facts) -> None:
+    changed = [one.change.slot for one in turn.decide(facts, worlds.NOW).decisions if not isinstance(one.change, Note)]
+    assert len(set(changed)) == len(changed)
+
+
+@given(worlds.facts())
+def test_every_change_has_a_row_in_the_table_of_states(facts: turn.Facts) -> None:
+    states = {one.slot: one.replica.state for one in facts.standings if one.replica is not None}
+    for decision in turn.decide(facts, worlds.NOW).decisions:
+        match decision.change:
+            case Advance(slot, event):
+                assert (states[slot], event) in replica.TABLE
+            case End(slot):
+                assert (states[slot], Event.STOP_WANTED) in replica.TABLE
+            case Kill(slot):
+                assert states[slot] is State.STOPPING
+            case Begin(slot):
+                assert states.get(slot, State.STOPPED) is State.STOPPED
+
+
+@given(worlds.facts())
+def test_the_bucket_never_owes_a_token(facts: turn.Facts) -> None:
+    assert turn.decide(facts, worlds.NOW).bucket.tokens >= 0.0
+
+
+@given(worlds.facts())
+def test_every_decision_says_why(facts: turn.Facts) -> None:
+    for decision in turn.decide(facts, worlds.NOW).decisions:
+        assert decision.rule and decision.subject and decision.sentence
