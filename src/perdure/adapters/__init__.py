@@ -1,0 +1,1 @@
+"""Adapters: each port of `perdure.ports` on real parts."""

@@ -1,0 +1,163 @@
+"""Renders HAProxy's configuration from the declared services: pure, so the same services always give the same text.
+
+`haproxy.HAProxy` compares the digest of the text to find out whether anything changed, writes it, and hands it to a new
+process. Membership is not in it: each backend only reserves servers, and replicas are put in over the runtime socket.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from perdure.model.errors import ConfigError
+from perdure.model.service import Address, Check, CheckKind, Protocol, Service
+from perdure.model.traffic import BackendSpec
+
+NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
+CONNECT_TIMEOUT_S_MAX = 1.0
+HARD_STOP_S_MIN = 60.0
+SINGLE_REPLICA_TRIES = 8
+"""Measured: with 2, one of 50,000 requests still failed when the only replica was killed under full load."""
+SOCKET_PATH_BYTES_MAX = 90
+"""Of the 107 that the kernel allows; HAProxy appends its pid and a suffix while it binds."""
+WAITING_ROOM = Path(__file__).with_name("waiting_room.lua")
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where one generation of HAProxy has its files; sockets and the map change with every generation."""
+
+    directory: Path
+    generation: int
+    waiting_room: Path = WAITING_ROOM
+
+    @property
+    def config(self) -> Path:
+        """The configuration."""
+        return self.directory / f"haproxy-{self.generation}.cfg"
+
+    @property
+    def stats(self) -> Path:
+        """The runtime socket."""
+        return self.directory / f"haproxy-{self.generation}.sock"
+
+    @property
+    def retry_map(self) -> Path:
+        """The map that switches L7 retries by service."""
+        return self.directory / f"retry-{self.generation}.map"
+
+    def waiting(self, service: str) -> Path:
+        """The socket of the waiting room of a service: the same in every generation, so that requests that an old
+        process still has wait in the new one.
+        """
+        return self.directory / f"wait-{service}.sock"
+
+
+def render(specs: Sequence[BackendSpec], listen: Mapping[str, Address], paths: Paths, lua: bool) -> str:
+    """The configuration; `listen` maps service -> numeric address of its listening socket, and may lack services."""
+    services = [_service(spec, listen.get(spec.service.name), lua) for spec in specs]
+    hard_stop_s = max([HARD_STOP_S_MIN, *(spec.service.retry.deadline_s for spec in specs)])
+    return _template().render(services=services, paths=paths, lua=lua, hard_stop_ms=_ms(hard_stop_s))
+
+
+def render_retry_map(specs: Sequence[BackendSpec], retry_allowed: Mapping[str, bool]) -> str:
+    """The initial content of the map that switches L7 retries, one line per service."""
+    return "".join(
+        f"{spec.service.name} {'on' if retry_allowed.get(spec.service.name, True) else 'off'}\n" for spec in specs
+    )
+
+
+def backend_name(service: str) -> str:
+    """The name of a service's backend, checked before it reaches a command."""
+    assert NAME.fullmatch(service), f"not a service name: {service!r}"
+    return f"be-{service}"
+
+
+def quoted(value: object) -> str:
+    """One word of the configuration, whatever characters it has; ConfigError for a line break, which none can hold."""
+    text = str(value)
+    if any(ord(character) < 0x20 for character in text):
+        raise ConfigError(f"HAProxy's configuration cannot hold control characters: {text!r}", "leave them out")
+    return '"' + re.sub(r'([\\"$])', r"\\\1", text) + '"'
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,
+    )
+    environment.filters["quoted"] = quoted
+    return environment.get_template("haproxy.cfg.j2")
+
+
+def _service(spec: BackendSpec, listen: Address | None, lua: bool) -> dict[str, Any]:
+    service = spec.service
+    backend_name(service.name)
+    assert spec.servers >= 1
+    return {
+        "name": service.name,
+        "http": service.protocol is Protocol.HTTP,
+        "listen": listen,
+        "listen_options": _listen_options(listen),
+        "servers": spec.servers,
+        "retries": _retries(service, lua),
+        "connect_ms": _ms(min(CONNECT_TIMEOUT_S_MAX, service.retry.timeout_s)),
+        "server_ms": _ms(service.retry.timeout_s),
+        "queue_ms": _ms(service.limits.queue_timeout_s),
+        "waits_longer_than_a_try": lua and service.retry.timeout_s < service.limits.queue_timeout_s + 1.0,
+        "max_concurrent": service.limits.max_concurrent,
+        "max_queue": service.limits.max_queue,
+        "checks": _check_lines(service),
+    }
+
+
+def _listen_options(listen: Address | None) -> str:
+    """Said in full, for HAProxy takes over a lent socket only when it is of exactly the kind it would open itself."""
+    if listen is None or ":" not in listen.host:
+        return ""
+    return " v4v6" if listen.host == "::" else " v6only"
+
+
+def _retries(service: Service, lua: bool) -> int:
+    """How often HAProxy may try again.
+
+    A replica that is killed leaves dead connections in HAProxy's pool, and each costs a try, as does the refused
+    connection that tells HAProxy that it is down. With several replicas the next try goes to another one; a single one
+    has to be outlasted until the request is in the waiting room.
+    """
+    retries = service.retry.attempts - 1
+    return retries + SINGLE_REPLICA_TRIES if retries and service.replicas == 1 and lua else retries
+
+
+def _check_lines(service: Service) -> Sequence[str]:
+    """HAProxy's own checks: the first HTTP check of the user; without one, a server only has to accept connections."""
+    check = next((check for check in service.checks if check.kind is CheckKind.HTTP), None)
+    timeout_s = check.timeout_s if check is not None else CONNECT_TIMEOUT_S_MAX
+    timeout = f"timeout check {_ms(timeout_s)}ms"
+    if check is None:
+        return [timeout]
+    send = f"http-check send meth GET uri {quoted(check.path)} ver HTTP/1.1 hdr Host localhost hdr Connection close"
+    return [timeout, "option httpchk", send, *_expectations(check)]
+
+
+def _expectations(check: Check) -> Sequence[str]:
+    status = ",".join(str(code) for code in check.expect_status) or "200-399"
+    lines = [f"http-check expect status {status}"]
+    lines += [
+        f"http-check expect hdr name {quoted(name)} value {quoted(value)}" for name, value in check.expect_headers
+    ]
+    # A body of several lines cannot be written here: then only the monitor looks at it.
+    if check.expect_body is not None and check.expect_body.isprintable():
+        lines.append(f"http-check expect string {quoted(check.expect_body)}")
+    return lines
+
+
+def _ms(duration_s: float) -> int:
+    return max(1, round(duration_s * 1000))

@@ -1,0 +1,154 @@
+"""The HTTP check: one GET, and what is expected of its answer.
+
+aiohttp asks, with what it does by default for the open internet left out: name lookup, proxies, cookies, redirects,
+decompression. A kept-alive question costs about 130 microseconds of CPU under uvloop; a fresh one 300, of which 240 are
+the kernel's and the loop's for a connection (460 with aiohttp's own way of connecting). `Probers` calls it.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import aiohttp
+import yarl
+from aiohttp.client_proto import ResponseHandler
+
+from perdure.adapters.prober import failure
+from perdure.model.evidence import Outcome
+from perdure.model.service import Check
+from perdure.ports.prober import Answer, Target
+
+if TYPE_CHECKING:
+    from aiohttp.tracing import Trace
+
+BODY_BYTES = 65_536
+KEEP_ALIVE_S = 60.0
+HEADERS = {"User-Agent": "perdure", "Accept": "*/*"}
+EXCERPT_LENGTH_MAX = 300
+
+
+class Requests:
+    """Asks over connections of two kinds: kept alive, one for each replica, and fresh ones."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._kept: set[int] = set()
+
+    async def probe(self, check: Check, target: Target, timeout_s: float, fresh: bool) -> Answer:
+        """Ask once and judge what came back. Raises UnavailableError when the daemon has nothing to ask with."""
+        reply = _Reply()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._ask(reply, _url(target.port, check.path), fresh)
+        except TimeoutError:
+            return failure.timed_out(timeout_s, f"HTTP {reply.status} and an unfinished body" if reply.status else "")
+        except aiohttp.ServerDisconnectedError:
+            return Answer(Outcome.REFUSED, "the connection was closed without an answer")
+        except aiohttp.ClientOSError as error:
+            return failure.refused(error)
+        except aiohttp.ClientPayloadError:
+            return Answer(Outcome.REFUSED, f"HTTP {reply.status}, and the connection broke off inside the body")
+        except aiohttp.ClientError as error:
+            return Answer(Outcome.STATUS, f"no HTTP answer: {failure.excerpt(str(error).encode())}")
+        return judge(check, reply.status, reply.headers, bytes(reply.body))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for session in self._sessions.values():
+            await session.close()
+        self._sessions.clear()
+        self._kept.clear()
+
+    async def _ask(self, reply: "_Reply", url: yarl.URL, fresh: bool) -> None:
+        port = url.port or 0
+        if not fresh:
+            kept = port in self._kept
+            self._kept.discard(port)
+            try:
+                await self._get(reply, url, False)
+                if reply.keeps_alive:
+                    self._kept.add(port)
+                return
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                # A server may close an idle connection just as it is used again: only a new one tells.
+                if not kept:
+                    raise
+        await self._get(reply, url, True)
+
+    async def _get(self, reply: "_Reply", url: yarl.URL, fresh: bool) -> None:
+        session = self._sessions.get(fresh) or self._open(fresh)
+        reply.body.clear()
+        async with session.get(url, allow_redirects=False) as response:
+            reply.status = response.status
+            reply.headers = response.raw_headers
+            while chunk := await response.content.read(BODY_BYTES - len(reply.body)):
+                reply.body += chunk
+                if len(reply.body) >= BODY_BYTES:
+                    response.close()
+                    return
+            reply.keeps_alive = response.headers.get("Connection", "").lower() != "close"
+
+    def _open(self, fresh: bool) -> aiohttp.ClientSession:
+        # `force_close` and a time to keep exclude each other.
+        connector = (
+            _Connector(limit=0, force_close=True) if fresh else _Connector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
+        )
+        session = aiohttp.ClientSession(
+            connector=connector,
+            headers=HEADERS,
+            skip_auto_headers=("Accept-Encoding",),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            timeout=aiohttp.ClientTimeout(total=None),
+        )
+        # aiohttp repeats a GET whose connection broke, even a new one: that would hide most of the failures of a
+        # replica that resets a few of its connections. There is no public setting for it.
+        session._retry_connection = False
+        self._sessions[fresh] = session
+        return session
+
+
+class _Reply:
+    """What came back so far; filled as it arrives, so that a timeout can say how far it got."""
+
+    __slots__ = ("body", "headers", "keeps_alive", "status")
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: Sequence[tuple[bytes, bytes]] = ()
+        self.body = bytearray()
+        self.keeps_alive = False
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Connects to a port of this host in one step of the loop, without a race between addresses."""
+
+    async def _create_connection(
+        self, req: aiohttp.ClientRequest, traces: "list[Trace]", timeout: aiohttp.ClientTimeout
+    ) -> ResponseHandler:
+        _, protocol = await self._loop.create_connection(self._factory, "127.0.0.1", req.url.port or 80)
+        return protocol
+
+
+def judge(check: Check, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Answer:
+    """Compare an answer with what the check expects; by default any status from 200 to 399 will do."""
+    expected = status in check.expect_status if check.expect_status else 200 <= status < 400
+    if not expected:
+        return _answer(Outcome.STATUS, f"HTTP {status}: {failure.excerpt(body)}")
+    for name, value in check.expect_headers:
+        found = [have.decode("utf-8", "replace") for key, have in headers if key.lower() == name.lower().encode()]
+        if value not in found:
+            return _answer(Outcome.CONTENT, f"HTTP {status} with {name}: {', '.join(found) or 'not sent'}, not {value}")
+    if check.expect_body is not None and check.expect_body.encode() not in body:
+        return _answer(Outcome.CONTENT, f"HTTP {status} without {check.expect_body[:60]!r}: {failure.excerpt(body)}")
+    return _answer(Outcome.GOOD, f"HTTP {status}")
+
+
+def _answer(outcome: Outcome, excerpt: str) -> Answer:
+    return Answer(outcome, excerpt[:EXCERPT_LENGTH_MAX])
+
+
+@lru_cache(maxsize=4096)
+def _url(port: int, path: str) -> yarl.URL:
+    return yarl.URL(f"http://127.0.0.1:{port}{path}", encoded=True)

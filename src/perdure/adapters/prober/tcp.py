@@ -1,0 +1,24 @@
+"""The TCP check: connect, and close. It proves that the kernel accepts for the process, and no more.
+
+`Probers` calls it for services that speak no HTTP.
+"""
+
+import asyncio
+
+from perdure.adapters.prober import failure
+from perdure.model.evidence import Outcome
+from perdure.ports.prober import Answer, Target
+
+
+async def probe(target: Target, timeout_s: float) -> Answer:
+    """Connect once. Raises UnavailableError when the daemon has no descriptor to do it with."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(timeout_s):
+            transport, _ = await loop.create_connection(asyncio.Protocol, "127.0.0.1", target.port)
+    except TimeoutError:
+        return failure.timed_out(timeout_s)
+    except OSError as error:
+        return failure.refused(error)
+    transport.close()
+    return Answer(Outcome.GOOD)

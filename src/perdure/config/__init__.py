@@ -1,0 +1,1 @@
+"""From the TOML file to the model, with errors that name the path."""

@@ -1,0 +1,103 @@
+"""From the checked sections of the file to the model: paths made absolute, derived values filled in.
+
+Called by `load` when nothing is wrong any more, so nothing here can fail. `relations` asks `check` for labels.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from perdure.config import schema
+from perdure.model import service as model
+
+Variables = Mapping[str, Mapping[str, str]]
+"""Service -> what its env_files hold."""
+
+
+def deployment(document: schema.Document, folder: Path, variables: Variables) -> model.Deployment:
+    """Make the whole model; `folder` is that of the file, and absolute."""
+    haproxy = document.perdure.haproxy
+    return model.Deployment(
+        services=tuple(_service(name, one, folder, variables.get(name, {})) for name, one in document.service.items()),
+        ports=document.perdure.ports,
+        haproxy=absolute(folder, haproxy) if haproxy is not None else None,
+    )
+
+
+def absolute(folder: Path, path: str) -> str:
+    """Resolve a path of the file against its folder; symbolic links stay, because releases are switched with them."""
+    return os.path.abspath(folder / path)  # noqa: PTH100 - Path.resolve would follow the links
+
+
+def check(section: schema.Check) -> model.Check:
+    """Make one check; exactly one of its three ways is given."""
+    kind = model.CheckKind.COMMAND
+    if section.command is None:
+        kind = model.CheckKind.TCP if section.http is None else model.CheckKind.HTTP
+    expect = section.expect or schema.Expect()
+    return model.Check(
+        kind=kind,
+        path=section.http or "/",
+        command=section.command or (),
+        interval_s=section.interval,
+        timeout_s=section.timeout,
+        expect_status=expect.status,
+        expect_body=expect.body,
+        expect_headers=tuple(expect.headers.items()),
+    )
+
+
+def retry(section: schema.Retry) -> model.Retry:
+    """Fill in what is not given: a try gets its part of the deadline, the deadline has room for all tries."""
+    default = model.Retry()
+    timeout_s = section.timeout
+    if timeout_s is None:
+        fair_s = default.timeout_s if section.deadline is None else section.deadline / section.attempts
+        timeout_s = min(default.timeout_s, fair_s)
+    deadline_s = section.attempts * timeout_s if section.deadline is None else section.deadline
+    return model.Retry(section.attempts, timeout_s, deadline_s, section.budget)
+
+
+def _service(name: str, section: schema.Service, folder: Path, variables: Mapping[str, str]) -> model.Service:
+    return model.Service(
+        name=name,
+        command=section.command,
+        replicas=section.replicas,
+        mode=model.Mode(section.mode),
+        protocol=model.Protocol(section.protocol),
+        listen=section.listen,
+        port=section.port,
+        checks=tuple(check(one) for one in section.check),
+        heartbeat=model.Heartbeat(section.heartbeat.every) if section.heartbeat is not None else None,
+        retry=retry(section.retry),
+        restart=_restart(section.restart),
+        limits=_limits(section.limits),
+        log=model.Log(section.log.size, section.log.count),
+        environment=tuple({**variables, **section.env}.items()),
+        directory=absolute(folder, section.directory),
+        user=section.user,
+        group=section.group,
+        depends_on=tuple(dict.fromkeys(section.depends_on)),
+        false_alarms_per_s=section.false_alarms,
+    )
+
+
+def _restart(section: schema.Restart) -> model.Restart:
+    return model.Restart(
+        backoff_s=section.backoff,
+        backoff_s_max=section.backoff_max,
+        stop_signal=section.stop_signal,
+        stop_timeout_s=section.stop_timeout,
+        start_timeout_s=section.start_timeout,
+        drain_timeout_s=section.drain_timeout,
+    )
+
+
+def _limits(section: schema.Limits) -> model.Limits:
+    return model.Limits(
+        memory_bytes=section.memory,
+        open_files=section.open_files,
+        max_concurrent=section.max_concurrent,
+        max_queue=section.max_queue,
+        queue_timeout_s=section.queue_timeout,
+    )

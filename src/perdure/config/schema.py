@@ -1,0 +1,239 @@
+"""The sections of `perdure.toml` and their keys: the one truth that `load`, `docs` and `reference` share.
+
+Each field has a kind (how it is read and bounded), the default of the model, and one sentence for the reference.
+Relations between keys are in `relations`; `build` turns these sections into `perdure.model.service`.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from perdure.config import kinds
+from perdure.model import service as model
+
+_SERVICE = model.Service("web", ("true",))
+_CHECK = model.Check(model.CheckKind.TCP)
+_RETRY = model.Retry()
+_RESTART = model.Restart()
+_LIMITS = model.Limits()
+_LOG = model.Log()
+_DEPLOYMENT = model.Deployment(())
+
+
+class Section(BaseModel):
+    """A table of the file; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True, defer_build=True)
+
+
+class Expect(Section):
+    """What counts as a good answer to an HTTP check."""
+
+    status: Annotated[tuple[int, ...], kinds.STATUSES] = Field(
+        default=(), description="Statuses that count as good; none given: 200 to 399."
+    )
+    body: Annotated[str | None, kinds.TEXT] = Field(default=None, description="Text that must occur in the body.")
+    headers: dict[Annotated[str, kinds.HEADER_NAME], Annotated[str, kinds.HEADER_VALUE]] = Field(
+        default_factory=dict, description="Headers that must be there with exactly this value."
+    )
+
+
+class Check(Section):
+    """One endpoint that every replica is asked about."""
+
+    http: Annotated[str | None, kinds.URL_PATH] = Field(
+        default=None, description="Send GET for this path to the replica's port."
+    )
+    tcp: Annotated[bool | None, kinds.FLAG] = Field(
+        default=None, description="Open a TCP connection to the replica's port."
+    )
+    command: Annotated[tuple[str, ...] | None, kinds.WORDS] = Field(
+        default=None, description="Run a command; exit code 0 is good."
+    )
+    interval: Annotated[float, kinds.duration(0.05, 3600)] = Field(
+        default=_CHECK.interval_s, description="Time from one start to the next."
+    )
+    timeout: Annotated[float, kinds.duration(0.01, 60)] = Field(
+        default=_CHECK.timeout_s, description="How long an answer may take."
+    )
+    expect: Expect | None = Field(default=None, description="What counts as a good answer; only for http.")
+
+
+class Heartbeat(Section):
+    """The service tells by itself that it lives."""
+
+    every: Annotated[float, kinds.duration(0.1, 3600)] = Field(description="Longest pause between two heartbeats.")
+
+
+class Retry(Section):
+    """How often and how long a request is tried."""
+
+    attempts: Annotated[int, kinds.whole(1, 10)] = Field(
+        default=_RETRY.attempts, description="Tries of one request, the first included."
+    )
+    timeout: Annotated[float | None, kinds.duration(0.01, 3600)] = Field(
+        default=None, description="How long one try may take; at most deadline / attempts."
+    )
+    deadline: Annotated[float | None, kinds.duration(0.01, 36_000)] = Field(
+        default=None, description="How long all tries together may take; at least attempts x timeout."
+    )
+    budget: Annotated[float, kinds.SHARE] = Field(
+        default=_RETRY.budget, description="Largest share of requests, over 10 s, that may be retries."
+    )
+
+
+class Restart(Section):
+    """How a replica is ended, and when the next one starts."""
+
+    backoff: Annotated[float, kinds.duration(0.01, 3600)] = Field(
+        default=_RESTART.backoff_s, description="Pause before the first restart; it doubles with each."
+    )
+    backoff_max: Annotated[float, kinds.duration(0.01, 86_400)] = Field(
+        default=_RESTART.backoff_s_max, description="Longest pause between restarts."
+    )
+    stop_signal: Annotated[str, kinds.SIGNAL] = Field(
+        default=_RESTART.stop_signal, description="Signal that asks a replica to end."
+    )
+    stop_timeout: Annotated[float, kinds.duration(0, 3600)] = Field(
+        default=_RESTART.stop_timeout_s, description="Time from that signal to SIGKILL."
+    )
+    start_timeout: Annotated[float, kinds.duration(0.1, 86_400)] = Field(
+        default=_RESTART.start_timeout_s, description="Time until a new replica must answer its checks."
+    )
+    drain_timeout: Annotated[float, kinds.duration(0, 86_400)] = Field(
+        default=_RESTART.drain_timeout_s,
+        description="How long requests in flight may take to finish before a replica is ended.",
+    )
+
+
+class Limits(Section):
+    """What one replica may use, and how many requests it gets at once."""
+
+    memory: Annotated[int | None, kinds.size(1_000_000, 2**50)] = Field(
+        default=_LIMITS.memory_bytes, description="Resident memory of a replica with all its children."
+    )
+    open_files: Annotated[int | None, kinds.whole(16, 2**30)] = Field(
+        default=_LIMITS.open_files, description="Open files of each process."
+    )
+    max_concurrent: Annotated[int | None, kinds.whole(1, 1_000_000)] = Field(
+        default=_LIMITS.max_concurrent, description="Requests (or TCP connections) in one replica at once."
+    )
+    max_queue: Annotated[int, kinds.whole(0, 1_000_000)] = Field(
+        default=_LIMITS.max_queue, description="Requests that wait for a free replica; more get 503 at once."
+    )
+    queue_timeout: Annotated[float, kinds.duration(0.01, 3600)] = Field(
+        default=_LIMITS.queue_timeout_s, description="How long a request waits there."
+    )
+
+
+class Log(Section):
+    """What is kept of a replica's output."""
+
+    size: Annotated[int, kinds.size(10_000, 2**40)] = Field(
+        default=_LOG.size_bytes, description="Size at which the file is rotated."
+    )
+    count: Annotated[int, kinds.whole(0, 1000)] = Field(default=_LOG.count, description="Old files that are kept.")
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, dict) else value
+
+
+class Service(Section):
+    """One service: a program that Perdure runs as several replicas and keeps answering."""
+
+    command: Annotated[tuple[str, ...], kinds.WORDS] = Field(
+        description="The program and its arguments; $PORT and other variables are replaced."
+    )
+    replicas: Annotated[int, kinds.whole(1, 1000)] = Field(
+        default=_SERVICE.replicas, description="How many run at once."
+    )
+    mode: Annotated[str, kinds.MODE] = Field(
+        default=_SERVICE.mode.value, description="How the replicas share the traffic."
+    )
+    protocol: Annotated[str, kinds.choice("http", "tcp")] = Field(
+        default=_SERVICE.protocol.value, description="Requests that can be retried, or bytes."
+    )
+    listen: Annotated[model.Address | None, kinds.ADDRESS] = Field(
+        default=None, description="Where clients connect; a service without it is a worker."
+    )
+    port: Annotated[int | None, kinds.whole(1, 65_535)] = Field(
+        default=None, description="Port of the one replica, for programs that cannot be told one."
+    )
+    env: dict[Annotated[str, kinds.VARIABLE_NAME], Annotated[str, kinds.SECRET]] = Field(
+        default_factory=dict, description="Variables of the environment."
+    )
+    env_file: Annotated[tuple[str, ...], kinds.TEXTS] = Field(
+        default=(), description="Files with more variables, relative to perdure.toml."
+    )
+    directory: Annotated[str, kinds.LINE] = Field(
+        default=_SERVICE.directory, description="Where it runs, relative to perdure.toml."
+    )
+    user: Annotated[str | None, kinds.LINE] = Field(
+        default=None, description="User it runs as; the default is the user that runs Perdure."
+    )
+    group: Annotated[str | None, kinds.LINE] = Field(
+        default=None, description="Group it runs as; the default is the user's own."
+    )
+    depends_on: Annotated[tuple[str, ...], kinds.TEXTS] = Field(
+        default=(), description="Services that must be ready before this one starts."
+    )
+    false_alarms: Annotated[float, kinds.RATE] = Field(
+        default=_SERVICE.false_alarms_per_s, description="How often one healthy replica may be isolated by mistake."
+    )
+    check: Annotated[list[Check], BeforeValidator(_as_list)] = Field(
+        default_factory=list,
+        description="How replicas are asked; one table, or `[[service.NAME.check]]` for each of several.",
+    )
+    heartbeat: Heartbeat | None = Field(default=None, description="How often replicas tell.")
+    retry: Retry = Field(default=Retry(), description="Repeated requests.")
+    restart: Restart = Field(default=Restart(), description="Ending and starting replicas.")
+    limits: Limits = Field(default=Limits(), description="What a replica may use.")
+    log: Log = Field(default=Log(), description="Its output.")
+
+
+class Perdure(Section):
+    """Settings of Perdure itself."""
+
+    ports: Annotated[range, kinds.PORTS] = Field(
+        default=_DEPLOYMENT.ports, description="Where replicas get their ports from."
+    )
+    haproxy: Annotated[str | None, kinds.LINE] = Field(
+        default=None,
+        description="The HAProxy to use; none given: the one on PATH if it is 2.6 or newer, else Perdure's own.",
+    )
+
+
+class Document(Section):
+    """The whole file."""
+
+    perdure: Perdure = Field(default=Perdure(), description="Settings of Perdure itself.")
+    service: dict[str, Service] = Field(default_factory=dict, description="The services, each by its name.")
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "": Document,
+    "perdure": Perdure,
+    "service": Service,
+    "service.check": Check,
+    "service.check.expect": Expect,
+    "service.heartbeat": Heartbeat,
+    "service.retry": Retry,
+    "service.restart": Restart,
+    "service.limits": Limits,
+    "service.log": Log,
+}
+"""Section -> its model; names of services and numbers of checks are left out."""
+
+_GIVEN_BY_PERDURE = frozenset({"PORT", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})
+
+
+def given_by_perdure(variable: str) -> bool:
+    """Tell whether a variable is set by Perdure itself, so that the file may not."""
+    return variable in _GIVEN_BY_PERDURE or variable.startswith("PERDURE_")
+
+
+def kind_of(section: type[Section], key: str) -> kinds.Kind | None:
+    """Return the kind of a key's value; None for a key that is a table."""
+    found: list[Any] = [mark for mark in section.model_fields[key].metadata if isinstance(mark, kinds.Kind)]
+    return found[0] if found else None
