@@ -1,0 +1,1 @@
+"""The command line; it asks the daemon through the API."""

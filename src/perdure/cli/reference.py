@@ -1,0 +1,128 @@
+"""The reference of the command line, generated from the commands themselves, so that it cannot lag behind them.
+
+`python -m perdure.cli.reference > docs/reference/cli.md` rewrites the page; a test compares. What the options do not
+say stands in `_NOTES`.
+"""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from perdure.cli import failure, main
+
+_INTRODUCTION = """\
+# The command line
+
+<!-- Generated: python -m perdure.cli.reference > docs/reference/cli.md -->
+
+`perdure COMMAND [OPTIONS]`. Every command but `up`, `init`, `check`, `docs`, `doctor`, `retry`, `sim` and `version`
+asks the daemon, over a unix socket.
+
+- **The file** is `perdure.toml` in the working directory; `-f PATH` names another one, before or after the command.
+- **State** lives in `.perdure/` beside the file, or in the directory that the environment variable `PERDURE_HOME`
+  names.
+- **Errors** are one sentence on stderr, `perdure: ...`, and the next command to run, `  try: ...`. With a mistake
+  in the file, all mistakes are listed at once.
+- **Output** is for people; with `--json` it is for programs, and stable: keys are added, never changed. Without a
+  terminal there are no colours, and a line is never wrapped. `NO_COLOR` is respected.
+- **Durations** have units: `500ms`, `10s`, `1h30m`.
+"""
+
+_MORE_CODES = """\
+| 124, 126, 127 | `perdure retry` only: the last try took too long, cannot be run, was not found |
+| 128 + N | `perdure retry` only: the last try was ended by signal N |
+| 130 | ended by Ctrl-C |
+| 141 | nobody reads the output any more |
+"""
+
+_OWN = {"--file", "--version"}
+_NOTES = {
+    "up": """\
+First everything is checked, as `perdure check` does: with a mistake nothing is started, and the exit code is 2. In
+the foreground, `perdure up` becomes the daemon. With `-d` it starts the daemon in a session of its own, with its
+output in `.perdure/log/daemon.log`, shows the start, and returns when every service is ready (0), when a service is
+not ready in time (4; Perdure goes on trying), or when the daemon ended (with the daemon's exit code and its last
+lines). What an earlier daemon left running is adopted, not started twice.""",
+    "down": """\
+Returns when the replicas, the balancer and the daemon are gone. After the death of a daemon, run `perdure up -d`
+first: only a daemon can end what is left.""",
+    "reload": "A mistake in the file changes nothing.",
+    "status": """\
+`--json` prints `{"services": {NAME: {"mode", "protocol", "listen", "state", "sentence", "desired", "replicas":
+[{"slot", "state", "pid", "port", "release", "restarts", "since_s", "suspicion", "sentence"}]}}, "daemon": {"pid",
+"uptime_s", "loop_age_s", ...}, "balancer": {"pid", "state", "version"}}`. `suspicion` is the share of the threshold
+that the evidence has reached: at 1 a replica is convicted. What is not known is shown as unknown.""",
+    "events": "With `--follow --json`, one JSON document on each line.",
+    "logs": "The lines of a service are preceded by their slot, those of a slot are printed as they are.",
+    "explain": """\
+Each piece of evidence is shown with its score and the threshold; a full bar convicts. `last failure` is the capsule
+that is kept from the replica that failed last: how it ended, its last lines, the answer that the failing check got.""",
+    "restart": """\
+`restart`, `drain`, `undrain`, `scale` and `reload` are recorded durably before the daemon answers: they are carried
+out even when the daemon is killed in between. The command then waits until that is done; a time-out ends only the
+waiting.""",
+    "init": """\
+`--from` takes a Procfile, or a systemd unit when the name ends in `.service`. What cannot be translated is named in
+comments at the top of the file.""",
+    "check": 'With `--json`: `{"ok": false, "problems": [{"path", "sentence", "hint"}]}`, and exit code 2.',
+    "doctor": """\
+Findings are no mistakes: the file runs. Each names a failure that clients would feel, and the remedy; an alarm is a
+failure that nobody would notice, or a part without which nothing works.""",
+    "retry": """\
+Needs no file and no daemon: `perdure retry --deadline 1m --timeout 5s -- curl -fsS http://127.0.0.1:8080/`.
+
+- The pauses double from `--backoff` to `--backoff-max`, each spread by a quarter either way, so that many machines
+  that failed together do not try again together.
+- A try that takes longer than `--timeout`, or than the deadline leaves, is ended with its children: SIGTERM to its
+  whole process group, SIGKILL after 2 s. Its exit code counts as 124.
+- Without `--on` and `--not-on` every failure is retried, except a command that is not found or cannot be run.
+- Only the output of the last try is shown. Until it is known which one that is, output is kept in temporary files,
+  stdout and stderr apart, and appears when the try has ended; the last of `--attempts` writes straight out.
+- Standard input that is a regular file is read from the same place by every try; anything else goes to the first
+  try only. A terminal is not passed on.
+- SIGINT, SIGTERM, SIGHUP and SIGQUIT are passed on to the try, and there is no other after it.""",
+    "sim": "Exit code 1 when a promise was broken; the same seed shows the same run.",
+}
+
+
+def reference() -> str:
+    """Return the whole page."""
+    command: Any = typer.main.get_command(main.app)
+    codes = "".join(f"| {code} | {meaning} |\n" for code, meaning in failure.EXIT_CODES)
+    exits = f"## Exit codes\n\n| code | meaning |\n| --- | --- |\n{codes}{_MORE_CODES}"
+    options = "## Options of every command\n\n" + _table([one for one in command.params if set(one.opts) & _OWN])
+    sections = [_section(name, one) for name, one in command.commands.items()]
+    return "\n".join([_INTRODUCTION, exits, options, *sections])
+
+
+def _section(name: str, command: Any) -> str:
+    arguments = " ".join(_argument(one) for one in command.params if one.param_type_name == "argument")
+    title = f"## perdure {name}\n\n`perdure {name} {arguments}".rstrip() + "`\n\n"
+    notes = f"\n\n{_NOTES[name]}" if name in _NOTES else ""
+    own = [one for one in command.params if "--file" not in one.opts]
+    table = f"\n{_table(own)}" if own else ""
+    return f"{title}{command.help.strip()}{notes}\n{table}"
+
+
+def _table(params: list[Any]) -> str:
+    return "| option | meaning | default |\n| --- | --- | --- |\n" + "".join(_rows(params))
+
+
+def _rows(params: list[Any]) -> Iterator[str]:
+    for one in params:
+        if one.param_type_name == "argument":
+            names = f"`{_argument(one)}`"
+        else:
+            names = ", ".join(f"`{name}`" for name in one.opts) + (f" `{one.metavar}`" if one.metavar else "")
+        default = "" if one.default in (None, False) or callable(one.default) else f"`{one.default}`"
+        yield f"| {names} | {one.help} | {default} |\n"
+
+
+def _argument(one: Any) -> str:
+    return str(one.metavar) + ("..." if one.nargs == -1 else "")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())

@@ -1,0 +1,133 @@
+"""The picture that `status` and every waiting command show: services, their replicas, the daemon, the balancer.
+
+A pure function of the API's document. What the document does not say is shown as unknown, never as healthy.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Group
+from rich.text import Text
+
+from perdure.cli import terminal
+
+Document = Mapping[str, Any]
+Cell = tuple[str, str]
+
+STALE_LOOP_S = 5.0
+_HEADER = ("SLOT", "STATE", "PID", "PORT", "RELEASE", "RESTARTS", "SINCE", "SUSPICION")
+_RIGHT = frozenset({"PID", "PORT", "RESTARTS"})
+_SENTENCE_STATES = frozenset({"ready", "running"})
+_RELEASE_CHARACTERS = 16
+
+
+def render(status: Document) -> Group:
+    """Render the whole status document."""
+    services: Document = status.get("services") or {}
+    lines = list(_services(services)) if services else [_line(("no services are declared", "yellow"))]
+    lines += [Text(), _daemon(status.get("daemon") or {}), _balancer(status.get("balancer") or {})]
+    return Group(*lines)
+
+
+def render_unknown(sentence: str) -> Group:
+    """Render what is left to say while no daemon answers: nothing is known."""
+    return Group(_line(("unknown", terminal.style("unknown")), (f"  {sentence}", "")))
+
+
+def _services(services: Document) -> Iterator[Text]:
+    tables = {
+        name: [_cells(replica) for replica in service.get("replicas") or ()] for name, service in services.items()
+    }
+    widths = [
+        max([len(title), *(len(row[column][0]) for rows in tables.values() for row in rows)])
+        for column, title in enumerate(_HEADER)
+    ]
+    for number, (name, service) in enumerate(services.items()):
+        if number:
+            yield Text()
+        yield _headline(name, service)
+        if not tables[name]:
+            yield _line(("  no replica runs", "bright_black"))
+            continue
+        yield _row([(title, "bright_black") for title in _HEADER], widths)
+        for replica, cells in zip(service["replicas"], tables[name], strict=True):
+            yield _row(cells, widths)
+            if replica.get("sentence") and replica.get("state") not in _SENTENCE_STATES:
+                yield _line((" " * (widths[0] + 4) + terminal.harmless(str(replica["sentence"])), "bright_black"))
+
+
+def _headline(name: str, service: Document) -> Text:
+    state = str(service.get("state") or "unknown")
+    words: list[Cell] = [(name, "bold"), ("  ", ""), (state, terminal.style(state))]
+    if service.get("listen"):
+        words.append((f"  {service.get('protocol') or 'tcp'} on {service['listen']}", ""))
+    if (service.get("desired") or {}).get("pending"):
+        words.append(("  a command is being carried out", "cyan"))
+    if service.get("sentence"):
+        words.append((f"  {terminal.harmless(str(service['sentence']))}", "bright_black"))
+    return _line(*words)
+
+
+def _cells(replica: Document) -> Sequence[Cell]:
+    state = str(replica.get("state") or "unknown")
+    restarts = replica.get("restarts")
+    return (
+        (str(replica.get("slot")), ""),
+        (state, terminal.style(state)),
+        (str(replica.get("pid") or "-"), ""),
+        (str(replica.get("port") or "-"), ""),
+        (_release(str(replica.get("release") or "-")), ""),
+        ("unknown" if restarts is None else str(restarts), "yellow" if restarts else ""),
+        (terminal.span(replica.get("since_s")), ""),
+        _suspicion(replica.get("suspicion")),
+    )
+
+
+def _release(name: str) -> str:
+    """The end of a long name is kept: it holds the number."""
+    return name if len(name) <= _RELEASE_CHARACTERS else "\N{HORIZONTAL ELLIPSIS}" + name[1 - _RELEASE_CHARACTERS :]
+
+
+def _suspicion(share: float | None) -> Cell:
+    if share is None:
+        return "unknown", terminal.style("unknown")
+    colour = "red" if share >= 1 else "yellow" if share >= 0.25 else "bright_black"
+    return f"{terminal.bar(share, 5)} {share * 100:.0f} %", colour
+
+
+def _daemon(daemon: Document) -> Text:
+    if not daemon.get("pid"):
+        return _line(("daemon    ", "bold"), ("unknown", terminal.style("unknown")))
+    age = daemon.get("loop_age_s")
+    fresh = age is not None and age < STALE_LOOP_S
+    words: list[Cell] = [("daemon    ", "bold"), ("running" if fresh else "stuck", "green" if fresh else "bold red")]
+    words.append(
+        (f"  pid {daemon['pid']}, up {terminal.span(daemon.get('uptime_s'))}, last loop {terminal.span(age)} ago", "")
+    )
+    if daemon.get("version"):
+        words.append((f", perdure {daemon['version']}", ""))
+    if daemon.get("store") not in (None, "ok"):
+        words.append((f", store: {terminal.harmless(str(daemon['store']))}", "bold red"))
+    return _line(*words)
+
+
+def _balancer(balancer: Document) -> Text:
+    state = str(balancer.get("state") or "unknown")
+    words: list[Cell] = [("balancer  ", "bold"), (state, terminal.style(state))]
+    words += [(f"  pid {balancer['pid']}", "")] if balancer.get("pid") else []
+    words += [(f", HAProxy {balancer['version']}", "")] if balancer.get("version") else []
+    words += [(f", {terminal.harmless(str(balancer['problem']))}", "bold red")] if balancer.get("problem") else []
+    return _line(*words)
+
+
+def _row(cells: Sequence[Cell], widths: Sequence[int]) -> Text:
+    line = Text("  ", no_wrap=True, overflow="ellipsis")
+    for (text, colour), width, title in zip(cells, widths, _HEADER, strict=True):
+        line.append(text.rjust(width) if title in _RIGHT else text.ljust(width), colour)
+        line.append("  ")
+    line.rstrip()
+    return line
+
+
+def _line(*cells: Cell) -> Text:
+    return Text.assemble(*cells, no_wrap=True, overflow="ellipsis")

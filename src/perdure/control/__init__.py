@@ -1,0 +1,1 @@
+"""The shell around the deciders: observe, decide, record, act."""

@@ -1,0 +1,75 @@
+"""Puts an agent together from its ports: the same for the real world (`daemon`) and the simulated one (`sim`)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from perdure.control.agent import Agent
+from perdure.control.carry import Carrier
+from perdure.control.execute import Executor
+from perdure.control.monitor import Monitor
+from perdure.control.observe import Observer
+from perdure.control.record import Recorder
+from perdure.control.surroundings import Surroundings
+from perdure.control.world import SlotState, World
+from perdure.model.event import Fact, Severity
+from perdure.ports.balancer import Balancer
+from perdure.ports.clock import Clock
+from perdure.ports.prober import Prober
+from perdure.ports.runner import Runner
+from perdure.ports.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """One adapter for each port, and a source of uniform numbers in [0, 1)."""
+
+    clock: Clock
+    store: Store
+    runner: Runner
+    prober: Prober
+    balancer: Balancer
+    jitter: Callable[[], float]
+
+
+def agent(parts: Parts, ports: range, surroundings: Surroundings) -> Agent:
+    """An agent with an empty world; `adopt.adopt` fills it."""
+    world = World()
+
+    def environment(slot: SlotState) -> tuple[tuple[str, str], ...]:
+        return surroundings.of(world.services[slot.slot.service].desired.service, slot)
+
+    # The parts call each other back through the agent, which is made of them; hence the late look-ups.
+    made: Agent
+
+    def touch(service: str) -> None:
+        made.touch(service)
+
+    def tell(
+        rule: str,
+        subject: str,
+        sentence: str,
+        severity: Severity = Severity.INFO,
+        facts: Mapping[str, Fact] | None = None,
+    ) -> None:
+        made.tell(rule, subject, sentence, severity, facts)
+
+    def store_changed(cause: str | None) -> None:
+        if cause is None:
+            tell("A09", "daemon", "the store can be written again")
+        else:
+            sentence = f"the store cannot be written; everything goes on, and is written later: {cause}"
+            tell("A08", "daemon", sentence, Severity.ALARM)
+
+    observer = Observer(world, parts.runner, touch, tell)
+    carrier = Carrier(parts.balancer, parts.clock, observer.on_reading, tell)
+    observer.on_paused = carrier.excuse
+    made = Agent(
+        parts.clock,
+        parts.runner,
+        world,
+        Recorder(parts.store, store_changed),
+        Executor(parts.clock, parts.runner, world, parts.jitter, ports, environment, lambda one: made.on_exit(one)),
+        Monitor(parts.clock, parts.prober, parts.runner, world, observer.on_evidence, observer.on_pause, environment),
+        carrier,
+    )
+    return made

@@ -1,0 +1,174 @@
+"""The monitor asks: one task for each check of each replica, and one each for the kernel's view and the monitor itself.
+
+It decides nothing; what to ask next and how soon comes from `detect.probe`, and every result goes to the agent's
+inbox as evidence. Results that span a pause of the monitor itself are void and asked again at once
+(`detect.self_health`).
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from perdure.control.world import ServiceState, SlotState, World
+from perdure.detect import probe, self_health
+from perdure.model.errors import UnavailableError
+from perdure.model.evidence import Beat, Probed, Sighted
+from perdure.model.replica import LIVE, Process, State
+from perdure.model.service import Check
+from perdure.ports.clock import Clock
+from perdure.ports.prober import Prober, Target
+from perdure.ports.runner import Runner
+
+SIGHT_EVERY_S = 0.25
+MEMORY_EVERY_S = 2.0
+VOID_AGAIN_S = 0.1
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Monitor:
+    """Watches the replicas of a world; `on_evidence` gets probes and sights, `on_pause` the monitor's own pauses."""
+
+    clock: Clock
+    prober: Prober
+    runner: Runner
+    world: World
+    on_evidence: Callable[[Probed | Sighted | Beat], None]
+    on_pause: Callable[[self_health.Pause], None]
+    environment: Callable[[SlotState], tuple[tuple[str, str], ...]]
+    awake: self_health.Wakefulness = field(default_factory=lambda: self_health.Wakefulness(0.0))
+    _tasks: dict[str, list[asyncio.Task[None]]] = field(default_factory=dict)
+    _bursts: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def watch(self, service: ServiceState, slot: SlotState) -> None:
+        """Begin to ask a replica; what was asked before under the same name is asked no more."""
+        replica = slot.replica
+        assert replica is not None
+        self.forget(replica.name)
+        self._tasks[replica.name] = [
+            asyncio.create_task(self._ask(service, slot, check), name=f"ask {replica.name} {check.label}")
+            for check in service.rules.service.asked
+        ]
+
+    def forget(self, replica: str) -> None:
+        """Ask a replica no more."""
+        for task in self._tasks.pop(replica, []):
+            task.cancel()
+
+    def watched(self, replica: str) -> bool:
+        """Whether a replica is asked."""
+        return replica in self._tasks
+
+    async def close(self) -> None:
+        """End every task."""
+        tasks = [task for tasks in self._tasks.values() for task in tasks] + list(self._bursts)
+        self._tasks.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def note_awake(self) -> None:
+        """Note that the monitor runs; tells of the pause that this ends. Called before anything is concluded."""
+        self.awake, pause = self_health.note(self.awake, self.clock.now())
+        if pause is not None:
+            self.on_pause(pause)
+
+    async def tick(self) -> None:
+        """Note every 50 ms that the monitor runs, for ever."""
+        self.awake = self_health.Wakefulness(self.clock.now())
+        while True:
+            await self.clock.sleep_until(self.clock.now() + self_health.TICK_S)
+            self.note_awake()
+
+    async def look(self) -> None:
+        """Look at every process four times a second, and at memory every two seconds, for ever."""
+        memory_at = 0.0
+        while True:
+            now = self.clock.now()
+            with_memory = now >= memory_at
+            if with_memory:
+                memory_at = now + MEMORY_EVERY_S
+            self._sight(now, with_memory)
+            await self.clock.sleep_until(now + SIGHT_EVERY_S)
+
+    def _sight(self, now: float, with_memory: bool) -> None:
+        limited: list[tuple[SlotState, Process]] = []
+        for service, slot in self.world.slots():
+            replica = slot.replica
+            if replica is None or replica.process is None or replica.state not in LIVE:
+                continue
+            letter = self.runner.sight(replica.process).letter
+            if letter in "Tt" or slot.belief.kernel.stopped_since_at is not None:
+                self.on_evidence(Sighted(replica.name, now, letter))
+            if with_memory and service.rules.service.limits.memory_bytes is not None:
+                limited.append((slot, replica.process))
+        if not limited:
+            return
+        for (slot, process), held in zip(
+            limited, self.runner.group_memory([process for _, process in limited]), strict=True
+        ):
+            assert slot.replica is not None
+            self.on_evidence(Sighted(slot.replica.name, now, self.runner.sight(process).letter, held))
+
+    async def _ask(self, service: ServiceState, slot: SlotState, check: Check) -> None:
+        replica = slot.replica
+        assert replica is not None
+        at = self.clock.now()
+        if replica.state is not State.STARTING:
+            at += spread(replica.name + check.label) * check.interval_s
+        while True:
+            await self.clock.sleep_until(at)
+            started_at = self.clock.now()
+            void = await self._probe(service, slot, check, check.timeout_s)
+            if slot.replica is None or slot.replica.name != replica.name:
+                return
+            asked = slot.belief.asked.get(check.label, probe.Asked(check.label))
+            if not void and probe.wants_burst(asked) and slot.replica.state is not State.STARTING:
+                self._burst(service, slot, check)
+            starting = slot.replica.state is State.STARTING
+            since_start_s = started_at - slot.replica.since_at
+            pause_s = VOID_AGAIN_S if void else probe.interval_s(check, asked, starting, since_start_s)
+            at = max(started_at + pause_s, self.clock.now() + probe.SPACING_S_MIN)
+
+    def _burst(self, service: ServiceState, slot: SlotState, check: Check) -> None:
+        for number in range(probe.BURST):
+            task = asyncio.create_task(self._burst_probe(service, slot, check, number * probe.BURST_SPACING_S))
+            self._bursts.add(task)
+            task.add_done_callback(self._bursts.discard)
+
+    async def _burst_probe(self, service: ServiceState, slot: SlotState, check: Check, delay_s: float) -> None:
+        await self.clock.sleep_until(self.clock.now() + delay_s)
+        await self._probe(service, slot, check, min(check.timeout_s, probe.BURST_TIMEOUT_S))
+
+    async def _probe(self, service: ServiceState, slot: SlotState, check: Check, timeout_s: float) -> bool:
+        """Ask once and hand in the result; True when it is void because the monitor itself paused meanwhile."""
+        replica = slot.replica
+        if replica is None or replica.state not in LIVE:
+            return False
+        declared = service.rules.service
+        target = Target(replica.port, self.environment(slot), declared.directory, declared.user, declared.group)
+        started_at = self.clock.now()
+        try:
+            answer = await self.prober.probe(check, target, timeout_s, fresh=True)
+        except UnavailableError as error:
+            # This daemon could not ask; that says nothing of the replica, so nothing is handed in.
+            log.warning("a replica could not be asked", replica=replica.name, cause=error.sentence)
+            return True
+        self.note_awake()
+        ended_at = self.clock.now()
+        if self_health.spans_pause(self.awake, started_at, ended_at):
+            return True
+        if slot.replica is replica or (slot.replica is not None and slot.replica.name == replica.name):
+            self.on_evidence(Probed(replica.name, check.label, started_at, ended_at, answer.outcome, answer.excerpt))
+        return False
+
+
+def spread(name: str) -> float:
+    """A number in [0, 1) that depends on the name alone, so that the probes of many replicas do not come in step."""
+    value = 0
+    for letter in name:
+        value = (value * 131 + ord(letter)) % 1_000_003
+    return value / 1_000_003

@@ -1,0 +1,164 @@
+"""Observing: what callbacks bring (probes, heartbeats, readings of HAProxy, pauses) becomes belief, and nothing else.
+
+`agent` gives every observation to this observer and takes its turns from what is known afterwards; the arithmetic of
+evidence is in `detect`. The loop is woken only by news: a good answer of a healthy replica is no news.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from perdure.control import world
+from perdure.control.tell import Tell
+from perdure.control.world import ServiceState, SlotState, World
+from perdure.detect import self_health, suspect, traffic
+from perdure.model.event import Fact, Severity
+from perdure.model.evidence import Beat, Outcome, Probed, Served, Sighted
+from perdure.model.replica import SERVING, Slot, State
+from perdure.model.traffic import Admin, Backend, Counters, Reading
+from perdure.ports.runner import Runner
+from perdure.prevent import retry
+
+TOLD_PAUSE_S = 1.0
+"""Shorter pauses of the monitor count, but are no event."""
+
+
+@dataclass(slots=True)
+class Observer:
+    """Enters observations into a world; `touch` wakes the loop for a service, `tell` records an event."""
+
+    world: World
+    runner: Runner
+    touch: Callable[[str], None]
+    tell: Tell
+    on_paused: Callable[[float], None] = lambda pause_s: None
+    """Told of each pause of the monitor, in seconds, so that others can shift their deadlines too."""
+    _counters: dict[tuple[str, str], tuple[int, int, Counters]] = field(default_factory=dict)
+    """Service and server -> HAProxy's pid, the port behind the server, and the counters at the last reading."""
+
+    def on_evidence(self, evidence: Probed | Sighted | Beat) -> None:
+        """A probe, a look at the process, or a heartbeat: changes the belief, and wakes the loop unless all is well."""
+        slot = Slot.parse(evidence.replica.partition("#")[0])
+        service = self.world.services.get(slot.service)
+        state = service.slots.get(slot.number) if service is not None else None
+        if service is None or state is None or state.replica is None or state.replica.name != evidence.replica:
+            return
+        before = state.belief
+        if isinstance(evidence, Probed):
+            evidence = self._checked_port(state, evidence)
+        state.belief = suspect.observe(before, evidence, service.rules)
+        quiet = state.replica.state is State.READY and state.verdict is None
+        if isinstance(evidence, Probed):
+            asked = before.asked.get(evidence.check)
+            quiet = quiet and evidence.outcome is Outcome.GOOD and (asked is None or not asked.misses)
+        if not (quiet and not isinstance(evidence, Sighted)):
+            self.touch(slot.service)
+
+    def on_pause(self, pause: self_health.Pause) -> None:
+        """The monitor itself did not run: nobody's silence counts for that time."""
+        for service, slot in self.world.slots():
+            slot.belief = suspect.shifted(slot.belief, pause.length_s)
+            if slot.verdict_since_at is not None:
+                slot.verdict_since_at += pause.length_s
+            if slot.replica is not None and slot.replica.state is State.STARTING:
+                slot.replica = replace(slot.replica, since_at=slot.replica.since_at + pause.length_s)
+            service.look_at = 0.0
+        self._counters.clear()
+        self.on_paused(pause.length_s)
+        if pause.length_s < TOLD_PAUSE_S:
+            return
+        sentence = f"Perdure itself did not run for {pause.length_s:.1f} s; deadlines are shifted, samples are void"
+        self.tell("A10", "daemon", sentence, Severity.WARNING, {"pause_s": round(pause.length_s, 3)})
+
+    def on_reading(self, reading: Reading) -> None:
+        """What HAProxy reports: evidence about each replica, the retry budget, and what is still in flight."""
+        for backend in reading.backends:
+            service = self.world.services.get(backend.service)
+            if service is None:
+                continue
+            service.backend, service.backend_at = backend, reading.at
+            self._served(service, backend, reading)
+            self._budget(service, reading.at)
+            if any(slot.replica and slot.replica.state is State.DRAINING for slot in service.slots.values()):
+                self.touch(service.name)
+
+    def _checked_port(self, slot: SlotState, probed: Probed) -> Probed:
+        """A good answer counts only when a process of the replica's own group gave it; asked once for each replica."""
+        replica = slot.replica
+        if slot.port_checked or probed.outcome is not Outcome.GOOD or replica is None or replica.process is None:
+            return probed
+        slot.port_checked = self.runner.owns_port(replica.process, replica.port)
+        if slot.port_checked or probed.check.startswith("command"):
+            slot.port_checked = True
+            return probed
+        answer = f"port {replica.port} is answered by a process that is not the replica's"
+        return replace(probed, outcome=Outcome.FOREIGN, answer=answer)
+
+    def _served(self, service: ServiceState, backend: Backend, reading: Reading) -> None:
+        by_port = {slot.replica.port: slot for slot in service.slots.values() if slot.replica and slot.live}
+        new: list[tuple[SlotState, Served]] = []
+        requests = retries = 0
+        for server in backend.servers:
+            slot = by_port.get(server.port)
+            if slot is None or server.admin is Admin.MAINT:
+                continue
+            self._held_down(slot, server.up, reading.at)
+            key = (service.name, server.name)
+            pid, port, before = self._counters.get(key, (0, 0, server.counters))
+            self._counters[key] = (reading.pid, server.port, server.counters)
+            if (pid, port) != (reading.pid, server.port) or before == server.counters or slot.replica is None:
+                continue
+            served = _difference(slot.replica.name, reading.at, before, server.counters)
+            requests += served.requests
+            retries += server.counters.retries + server.counters.redispatches - before.retries - before.redispatches
+            new.append((slot, served))
+        for slot, served in new:
+            slot.belief = replace(slot.belief, seen=traffic.count(slot.belief.seen, served))
+        for slot, served in new:
+            others = [one for one in service.slots.values() if one is not slot and one.live]
+            if service.desired.replicas > 1 and not any(_serves(one) for one in others):
+                continue  # nobody to compare with, and nobody else to send its requests to
+            peers = [one.belief.seen for one in others]
+            seen = traffic.observe(slot.belief.seen, served, peers)
+            slot.belief = replace(slot.belief, seen=seen)
+            if any(seen.scores) and traffic.judge(seen, service.rules.traffic_limit) is not None:
+                self.touch(service.name)
+        if requests or retries:
+            service.spent.append((reading.at, max(0, requests), max(0, retries)))
+
+    def _held_down(self, slot: SlotState, up: bool, at: float) -> None:
+        if up:
+            slot.down_seen_at = None
+            return
+        if slot.down_seen_at is None:
+            slot.down_seen_at = at
+        self.touch(slot.slot.service)
+
+    def _budget(self, service: ServiceState, now: float) -> None:
+        spent = world.retry_spent(service, now)
+        allowed = retry.allowed(spent, service.desired.service.retry.budget, now)
+        if allowed is (service.retries_off_since_at is None):
+            return
+        service.retries_off_since_at = None if allowed else now
+        facts: dict[str, Fact] = {"requests": spent.requests, "retries": spent.retries}
+        if allowed:
+            self.tell("P21", service.name, "requests may be retried again", Severity.INFO, facts)
+        else:
+            sentence = f"{spent.retries} retries for {spent.requests} requests in 10 s: retries are switched off"
+            self.tell("P20", service.name, sentence, Severity.ALARM, facts)
+        self.touch(service.name)
+
+
+def _serves(slot: SlotState) -> bool:
+    return slot.replica is not None and slot.replica.state in SERVING
+
+
+def _difference(replica: str, at: float, before: Counters, after: Counters) -> Served:
+    requests = max(0, after.requests - before.requests)
+    failures = (
+        after.connect_errors
+        - before.connect_errors
+        + (after.response_errors - before.response_errors)
+        + (after.responses_5xx - before.responses_5xx)
+        + (after.retries - before.retries)
+    )
+    return Served(replica, at, max(requests, failures), max(0, failures))

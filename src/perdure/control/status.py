@@ -1,0 +1,211 @@
+"""What the API says about the present: pure views of the world, as JSON documents whose shape is stable.
+
+`api` serves them, the CLI and the metrics read them. Unknown is shown as unknown (null), never as healthy.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from perdure.control.world import ServiceState, SlotState, World
+from perdure.detect import suspect
+from perdure.model.replica import SERVING, State
+from perdure.recover import restart
+
+
+def services(known: World, now: float) -> dict[str, Any]:
+    """All services by name."""
+    return {name: _service(service, now) for name, service in sorted(known.services.items())}
+
+
+def state_of(service: ServiceState, now: float) -> tuple[str, str]:
+    """The state of a service in one word, and in a sentence.
+
+    `stopped`, `down` (nobody serves), `starting`, `crash-looping`, `degraded` (fewer serve than wanted), `ok`.
+    """
+    wanted = [service.slots.get(number) for number in range(1, service.desired.replicas + 1)]
+    serving = sum(1 for slot in wanted if slot is not None and _state(slot) in SERVING)
+    held = next(iter(service.notes.values()), "")
+    if service.desired.stopped:
+        return "stopped", "is ended by command" if any(one and one.live for one in wanted) else "does not run"
+    looping = [str(slot.slot) for slot in wanted if slot is not None and _crash_looping(slot, now)]
+    if looping:
+        return "crash-looping", f"{', '.join(looping)} keep ending; Perdure keeps trying, more and more slowly"
+    if serving == service.desired.replicas:
+        return ("degraded", held) if held else ("ok", f"{serving} of {serving} replicas serve")
+    sentence = f"{serving} of {service.desired.replicas} replicas serve"
+    if serving == 0:
+        first_start = all(slot is None or (slot.ready_at is None and slot.history.restarts == 0) for slot in wanted)
+        return ("starting", "its first replicas are starting") if first_start else ("down", "no replica serves")
+    return "degraded", f"{sentence}; {held}" if held else sentence
+
+
+def pending(service: ServiceState) -> bool:
+    """Whether a command is still being carried out for a service."""
+    desired = service.desired
+    for number in range(1, desired.replicas + 1):
+        slot = service.slots.get(number)
+        replica = slot.replica if slot is not None else None
+        if desired.stopped:
+            if slot is not None and slot.live:
+                return True
+        elif replica is None or desired.outdated(replica) or replica.state is State.DRAINING:
+            return True
+        elif number in desired.drained:
+            if replica.state in SERVING:
+                return True
+        elif (
+            replica.state is State.STARTING
+            or replica.state is State.STOPPING
+            or (replica.state is State.ISOLATED and slot is not None and slot.conviction is None)
+        ):
+            return True
+    return any(slot.live for number, slot in service.slots.items() if number > desired.replicas)
+
+
+def suspicion(service: ServiceState, slot: SlotState, now: float) -> float | None:
+    """The strongest evidence against a replica as a share of its limit; 1 convicts. None when there is no replica."""
+    if not slot.live:
+        return None
+    found = suspect.suspicions(slot.belief, now, service.rules)
+    return round(max((one.share for one in found), default=0.0), 3)
+
+
+def explain(service: ServiceState, now: float, number: int | None) -> dict[str, Any]:
+    """Why a service, or one of its slots, is in its state, and when Perdure looks again."""
+    state, sentence = state_of(service, now)
+    chosen = [slot for key, slot in sorted(service.slots.items()) if number is None or key == number]
+    return {
+        "service": service.name,
+        "state": state,
+        "sentence": sentence,
+        "next_look_s": max(0.0, round(service.look_at - now, 3)),
+        "slots": [_explained(service, slot, now) for slot in chosen],
+        "notes": list(service.notes.values()) + _switches(service),
+    }
+
+
+def _service(service: ServiceState, now: float) -> dict[str, Any]:
+    declared = service.desired.service
+    state, sentence = state_of(service, now)
+    return {
+        "mode": declared.mode.value,
+        "protocol": declared.protocol.value,
+        "listen": str(declared.listen) if declared.listen is not None else None,
+        "state": state,
+        "sentence": sentence,
+        "desired": {
+            "replicas": service.desired.replicas,
+            "release": service.desired.release,
+            "drained": list(service.desired.drained),
+            "pending": pending(service),
+        },
+        "retries": "on" if service.retries_off_since_at is None else "off",
+        "replicas": [
+            _replica(service, slot, now) for _, slot in sorted(service.slots.items()) if _shown(service, slot)
+        ],
+    }
+
+
+def _shown(service: ServiceState, slot: SlotState) -> bool:
+    return slot.live or slot.slot.number <= service.desired.replicas
+
+
+def _replica(service: ServiceState, slot: SlotState, now: float) -> dict[str, Any]:
+    replica = slot.replica
+    process = replica.process if replica is not None and slot.live else None
+    return {
+        "slot": str(slot.slot),
+        "state": _state(slot).value,
+        "pid": process.pid if process is not None else None,
+        "port": replica.port if replica is not None else None,
+        "release": replica.release if replica is not None else None,
+        "restarts": slot.history.restarts,
+        "since_s": round(now - replica.since_at, 3) if replica is not None else None,
+        "suspicion": suspicion(service, slot, now),
+        "sentence": _sentence(slot),
+    }
+
+
+def _explained(service: ServiceState, slot: SlotState, now: float) -> dict[str, Any]:
+    replica = slot.replica
+    found = suspect.suspicions(slot.belief, now, service.rules) if slot.live else ()
+    waits_s = slot.history.next_start_at - now if not slot.live else service.look_at - now
+    return {
+        "slot": str(slot.slot),
+        "state": _state(slot).value,
+        "since_s": round(now - replica.since_at, 3) if replica is not None else None,
+        "rule": slot.last_rule,
+        "sentence": _sentence(slot),
+        "facts": _facts(slot),
+        "next_look_s": max(0.0, round(waits_s, 3)),
+        "evidence": [
+            {
+                "class": one.evidence.value,
+                "endpoint": one.endpoint,
+                "score": round(one.score, 2),
+                "threshold": round(one.limit, 2),
+                "sentence": _evidence(slot, one, now),
+            }
+            for one in found
+        ],
+        "capsule": _capsule(slot),
+    }
+
+
+def _facts(slot: SlotState) -> Mapping[str, Any]:
+    history = slot.history
+    facts: dict[str, Any] = {"failures_in_a_row": history.failures, "relapses": history.relapses}
+    if slot.conviction is not None:
+        facts |= {"convicted_by": slot.conviction.evidence.value, "sign": slot.conviction.sign.value}
+    if slot.verdict is not None:
+        facts["verdict"] = slot.verdict.sentence
+    return facts
+
+
+def _evidence(slot: SlotState, one: suspect.Suspicion, now: float) -> str:
+    asked = slot.belief.asked.get(one.endpoint)
+    if asked is not None:
+        if asked.last_good_at is not None and not asked.misses:
+            return f"answered well {now - asked.last_good_at:.1f} s ago"
+        return f"{asked.misses} misses in a row: {asked.last_answer[:120]}"
+    return ""
+
+
+def _capsule(slot: SlotState) -> dict[str, Any] | None:
+    capsule = slot.capsule
+    if capsule is None:
+        return None
+    return {
+        "replica": capsule.replica,
+        "wall_at": capsule.wall_at,
+        "sentence": capsule.sentence,
+        "exit": capsule.exit,
+        "lines": list(capsule.lines),
+        "answer": capsule.answer,
+    }
+
+
+def _sentence(slot: SlotState) -> str:
+    if slot.live and slot.verdict is not None:
+        return slot.verdict.sentence
+    return slot.last_sentence
+
+
+def _crash_looping(slot: SlotState, now: float) -> bool:
+    """Whether the slot's replicas keep failing, and the present one has not served long enough to end that."""
+    healed = _state(slot) in SERVING and slot.ready_at is not None and now - slot.ready_at >= restart.HEALTHY_SPELL_S
+    return restart.crash_looping(slot.history) and not healed
+
+
+def _switches(service: ServiceState) -> list[str]:
+    notes = []
+    if service.retries_off_since_at is not None:
+        notes.append("requests are not retried now, because the retry budget is spent")
+    waiting = service.desired.service.depends_on
+    if waiting and all(not slot.live for slot in service.slots.values()):
+        notes.append(f"it starts when {', '.join(waiting)} serves")
+    return notes
+
+
+def _state(slot: SlotState) -> State:
+    return slot.replica.state if slot.replica is not None else State.STOPPED

@@ -1,0 +1,83 @@
+"""One turn of the loop for one service: from how things stand to the decisions that are due. Pure.
+
+`agent` calls it whenever something was observed, or an instant comes that it named; it calls the deciders in order of
+urgency and keeps one change for each slot, since the next turn decides anew from what came of it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from perdure.detect import scope
+from perdure.model.decision import Decision, Note
+from perdure.model.replica import State
+from perdure.model.standing import Desired, Standing
+from perdure.model.verdict import Sign
+from perdure.prevent import replicate
+from perdure.recover import isolate, restart
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that the deciders of one service look at."""
+
+    desired: Desired
+    standings: Sequence[Standing]
+    dependencies_ready: bool
+    bucket: restart.Bucket
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is due, the restart bucket afterwards, and the next instant at which time alone changes the answer."""
+
+    decisions: tuple[Decision, ...]
+    bucket: restart.Bucket
+    look_again_at: float
+
+
+def decide(facts: Facts, now: float) -> Plan:
+    """The decisions that are due at `now`; deciding twice on the same facts gives the same plan."""
+    desired, standings = facts.desired, facts.standings
+    shared = shared_signs(standings, desired.replicas)
+    service = desired.service
+    found = [
+        *isolate.decide(standings, desired.replicas, shared),
+        *restart.condemn(service, standings, shared, facts.bucket, now),
+        *replicate.decide(desired, standings, facts.dependencies_ready, now),
+    ]
+    decisions = _one_each(found)
+    bucket = restart.spent(facts.bucket, len(standings), decisions, now)
+    look_again_at = min(
+        restart.look_again_at(service, standings, facts.bucket, now),
+        replicate.next_start_at(desired, standings) if facts.dependencies_ready else float("inf"),
+    )
+    return Plan(tuple(decisions), bucket, look_again_at)
+
+
+def shared_signs(standings: Sequence[Standing], replicas: int) -> frozenset[Sign]:
+    """What half of the replicas or more have in common, those included that are isolated or being ended for it."""
+    shared = scope.shared_signs([_sign(standing) for standing in standings if standing.live], replicas)
+    if scope.failing_together([standing.failing_share for standing in standings if standing.serving], replicas):
+        shared |= {Sign.REQUESTS}
+    return shared
+
+
+def _sign(standing: Standing) -> Sign | None:
+    if standing.verdict is not None and (standing.serving or standing.state_is(State.ISOLATED)):
+        return standing.verdict.sign
+    if standing.state_is(State.ISOLATED, State.STOPPING) and standing.conviction is not None:
+        return standing.conviction.sign
+    return None
+
+
+def _one_each(found: Sequence[Decision]) -> list[Decision]:
+    """The first change for each slot, and every note."""
+    taken: set[str] = set()
+    kept: list[Decision] = []
+    for decision in found:
+        if not isinstance(decision.change, Note):
+            if decision.subject in taken:
+                continue
+            taken.add(decision.subject)
+        kept.append(decision)
+    return kept

@@ -1,0 +1,191 @@
+"""What the agent knows now: for each service what is wanted, for each slot its replica, belief and history.
+
+The only mutable state of the control shell, changed by `agent` alone. Everything that must survive the daemon is also
+in the store (`record`); the rest is evidence, which is gathered anew after a restart.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from perdure.detect import readmit, suspect, traffic
+from perdure.model.replica import LIVE, Replica, Slot, State
+from perdure.model.standing import Desired, History, Standing
+from perdure.model.traffic import Admin, Backend
+from perdure.model.verdict import Conviction, Verdict
+from perdure.prevent import retry
+from perdure.recover import restart
+
+
+@dataclass(frozen=True, slots=True)
+class Capsule:
+    """The failure capsule: how the slot's last failed replica ended, kept after its restart."""
+
+    replica: str
+    wall_at: float
+    sentence: str
+    exit: str | None
+    lines: tuple[str, ...]
+    answer: str
+
+
+@dataclass(slots=True)
+class SlotState:
+    """One slot: its replica, what is believed of it, and what the slot remembers."""
+
+    slot: Slot
+    replica: Replica | None = None
+    belief: suspect.Belief = field(default_factory=suspect.Belief)
+    verdict: Verdict | None = None
+    verdict_since_at: float | None = None
+    conviction: Conviction | None = None
+    history: History = field(default_factory=History)
+    capsule: Capsule | None = None
+    last_sentence: str = ""
+    last_rule: str = ""
+    port_checked: bool = False
+    """A process of the replica's own group listens on its port."""
+    ready_at: float | None = None
+    """When the replica last became ready."""
+    end_wanted: bool = False
+    """Its end was planned, so the back-off does not count it."""
+    exited: bool = False
+    """The first process has ended; children may still live."""
+    down_seen_at: float | None = None
+    """Since when HAProxy's own checks hold it down."""
+
+    @property
+    def live(self) -> bool:
+        """Whether a process may exist."""
+        return self.replica is not None and self.replica.state in LIVE
+
+
+@dataclass(slots=True)
+class ServiceState:
+    """One service: what is wanted, its policy, its slots, and its budget counters."""
+
+    desired: Desired
+    rules: suspect.Policy
+    slots: dict[int, SlotState] = field(default_factory=dict)
+    bucket: restart.Bucket = field(default_factory=lambda: restart.Bucket(2.0, 0.0))
+    notes: dict[str, str] = field(default_factory=dict)
+    """Conditions that were told and still last: key -> sentence."""
+    spent: deque[tuple[float, int, int]] = field(default_factory=deque)
+    """Readings of the last 10 s: instant, requests, retries."""
+    retries_off_since_at: float | None = None
+    backend: Backend | None = None
+    backend_at: float = 0.0
+    look_at: float = 0.0
+    """When the service is looked at next, if nothing is observed before."""
+    removed: bool = False
+
+    @property
+    def name(self) -> str:
+        """The service's name."""
+        return self.desired.service.name
+
+
+@dataclass(slots=True)
+class World:
+    """All services of this host, by name."""
+
+    services: dict[str, ServiceState] = field(default_factory=dict)
+
+    def slots(self) -> Iterator[tuple[ServiceState, SlotState]]:
+        """Every slot with its service."""
+        for service in self.services.values():
+            for slot in service.slots.values():
+                yield service, slot
+
+    def slot(self, slot: Slot) -> SlotState:
+        """The state of one slot, made when it is new."""
+        slots = self.services[slot.service].slots
+        if slot.number not in slots:
+            slots[slot.number] = SlotState(slot)
+        return slots[slot.number]
+
+    def ports(self) -> frozenset[int]:
+        """The ports of all live replicas."""
+        return frozenset(slot.replica.port for _, slot in self.slots() if slot.replica is not None and slot.live)
+
+
+def standings(service: ServiceState, now: float) -> tuple[Standing, ...]:
+    """How things stand with each slot of a service, as facts for the deciders; verdicts are brought up to date."""
+    for number in range(1, service.desired.replicas + 1):
+        if number not in service.slots:
+            service.slots[number] = SlotState(Slot(service.name, number))
+    return tuple(_standing(service, service.slots[number], now) for number in sorted(service.slots))
+
+
+def judged(service: ServiceState, slot: SlotState, now: float) -> Verdict | None:
+    """The verdict on a slot's replica now; remembers since when there has been one."""
+    replica = slot.replica
+    convictable = replica is not None and replica.state not in (State.STOPPING, State.STOPPED)
+    verdict = suspect.judge(slot.belief, now, service.rules) if convictable else None
+    if verdict is None:
+        slot.verdict_since_at = None
+    elif slot.verdict_since_at is None or slot.verdict is None or slot.verdict.sign is not verdict.sign:
+        slot.verdict_since_at = now
+    slot.verdict = verdict
+    return verdict
+
+
+def answered(service: ServiceState, slot: SlotState, now: float) -> bool:
+    """Whether a starting replica has answered all that it is asked, and on a port of its own."""
+    rules, replica, belief = service.rules, slot.replica, slot.belief
+    if replica is None or slot.exited:
+        return False
+    for check in rules.service.asked:
+        asked = belief.asked.get(check.label)
+        if asked is None or asked.goods == 0:
+            return False
+    if rules.service.heartbeat is not None and belief.told.count == 0:
+        return False
+    if not rules.service.asked:
+        return now - replica.since_at >= UNASKED_READY_S
+    return slot.port_checked
+
+
+UNASKED_READY_S = 1.0
+"""A replica that nobody can ask counts as ready when it has run this long."""
+
+
+def in_flight(service: ServiceState, replica: Replica) -> int | None:
+    """Requests that a replica still has, by a reading made since it left; None when that is unknown."""
+    if service.backend is None or service.backend_at <= replica.since_at:
+        return None
+    server = next((one for one in service.backend.servers if one.port == replica.port), None)
+    if server is None:
+        return 0
+    return None if server.admin is Admin.READY else server.sessions
+
+
+def _standing(service: ServiceState, slot: SlotState, now: float) -> Standing:
+    replica = slot.replica
+    verdict = judged(service, slot, now)
+    state = replica.state if replica is not None else None
+    leaving = replica is not None and state in (State.DRAINING, State.ISOLATED)
+    return Standing(
+        slot.slot,
+        replica,
+        slot.history,
+        verdict,
+        slot.verdict_since_at,
+        suspected=state in (State.READY, State.SUSPECT) and suspect.suspected(slot.belief, now, service.rules),
+        conviction=slot.conviction,
+        acquitted=state is State.ISOLATED
+        and slot.conviction is not None
+        and readmit.acquits(slot.belief, slot.conviction, slot.history.relapses, now, service.rules),
+        failing_share=traffic.failing_share(slot.belief.seen, now) if slot.live else None,
+        answered=state is State.STARTING and answered(service, slot, now),
+        in_flight=in_flight(service, replica) if leaving and replica is not None else None,
+    )
+
+
+def retry_spent(service: ServiceState, now: float) -> retry.Spent:
+    """Requests and retries of the last `retry.SPAN_S` seconds."""
+    while service.spent and service.spent[0][0] < now - retry.SPAN_S:
+        service.spent.popleft()
+    requests = sum(requests for _, requests, _ in service.spent)
+    retries = sum(retries for _, _, retries in service.spent)
+    return retry.Spent(requests, retries, service.retries_off_since_at)

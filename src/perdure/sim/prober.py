@@ -1,0 +1,65 @@
+"""Asking simulated replicas: `ports.prober.Prober`, answered by the condition of whoever listens at the port."""
+
+import asyncio
+from dataclasses import dataclass
+from random import Random
+
+from perdure.model.evidence import Outcome
+from perdure.model.service import Check, CheckKind
+from perdure.ports.prober import Answer, Target
+from perdure.sim.kernel import Kernel, Reply
+from perdure.sim.life import Life
+
+_ANSWERS = {
+    Reply.GOOD: Answer(Outcome.GOOD, "ok"),
+    Reply.REFUSED: Answer(Outcome.REFUSED, "connection refused"),
+    Reply.HANG: Answer(Outcome.TIMEOUT, "no answer in time"),
+    Reply.ERROR: Answer(Outcome.STATUS, "status 500"),
+    Reply.WRONG: Answer(Outcome.CONTENT, "status 200, unexpected content"),
+    Reply.FOREIGN: Answer(Outcome.STATUS, "status 404"),
+}
+
+
+@dataclass(slots=True)
+class SimulatedProber:
+    """Keeps the port's contract: an answer takes some milliseconds, a hang takes all of the timeout."""
+
+    kernel: Kernel
+    random: Random
+    life: Life
+
+    async def probe(self, check: Check, target: Target, timeout_s: float, fresh: bool) -> Answer:
+        """Ask once."""
+        self.life.check()
+        loop = self.kernel.loop
+        answer: asyncio.Future[Answer] = loop.create_future()
+        tcp = check.kind is CheckKind.TCP
+        latency_s = min(timeout_s, 0.001 + 0.006 * self.random.random())
+        loop.outside(lambda: loop.call_later(latency_s, self._asked, answer, target.port, timeout_s - latency_s, tcp))
+        found = await answer
+        self.life.check()
+        return found
+
+    async def close(self) -> None:
+        """Nothing is pooled."""
+
+    def _asked(self, answer: asyncio.Future[Answer], port: int, left_s: float, tcp: bool) -> None:
+        reply = self.kernel.reply(port)
+        one = self.kernel.at_port(port)
+        if (tcp and reply is not Reply.REFUSED) or (reply is Reply.FOREIGN and self.random.random() < 0.5):
+            reply = Reply.GOOD
+        elif reply is Reply.GOOD and one is not None and one.behaviour.single_errors:
+            one.behaviour.single_errors -= 1
+            reply = Reply.ERROR
+        elif reply is Reply.GOOD and one is not None and self.random.random() < one.behaviour.error_share / 10.0:
+            reply = Reply.ERROR
+        if reply is not Reply.HANG or one is None:
+            _settle(answer, reply)
+            return
+        one.waiting.append(lambda later: _settle(answer, later))
+        self.kernel.loop.call_later(left_s, _settle, answer, Reply.HANG)
+
+
+def _settle(answer: "asyncio.Future[Answer]", reply: Reply) -> None:
+    if not answer.done():
+        answer.set_result(_ANSWERS[reply])

@@ -1,0 +1,84 @@
+"""Disturbances of the catalogue, by their names there: nothing may happen, whatever the phase."""
+
+from dataclasses import replace
+
+import pytest
+from playing import WEB, at, played, with_replicas
+
+PHASES_S = (0.0, 0.13, 0.29, 0.5, 0.71, 0.93)
+
+
+@pytest.mark.parametrize("phase_s", PHASES_S)
+def test_b1_a_daemon_that_was_stopped_for_ten_seconds_accuses_nobody(phase_s: float) -> None:
+    run = played(at("B1", 10.0 + phase_s, length_s=10.0), until_at=40.0)
+    assert not run.reactions
+    assert len(run.instants("A10 daemon")) == 1
+    assert run.failed == 0
+    assert not run.broken
+
+
+def test_b1_a_real_crash_during_the_pause_is_noticed_when_it_ends() -> None:
+    run = played(at("B1", 10.0, length_s=10.0), at("F1", 14.0, 2), until_at=40.0)
+    assert run.first("R10 web/2") - 20.0 <= 0.5
+    assert run.failed == 0
+    assert not run.broken
+
+
+@pytest.mark.parametrize("choice", [0.0, 0.9], ids=["forward", "back"])
+def test_b4_a_wall_clock_that_jumps_an_hour_changes_nothing(choice: float) -> None:
+    run = played(at("B4", 10.0, choice=choice), until_at=30.0)
+    assert not run.reactions
+    assert not run.broken
+
+
+@pytest.mark.parametrize("phase_s", PHASES_S)
+@pytest.mark.parametrize("length_s", [1.0, 1.5, 2.0])
+def test_b5_a_pause_of_up_to_two_seconds_is_forgiven(length_s: float, phase_s: float) -> None:
+    run = played(at("B5", 10.0 + phase_s, 2, length_s=length_s), until_at=20.0)
+    assert not run.reactions
+    assert run.failed == 0
+    assert not run.broken
+
+
+def test_b7_a_rolling_restart_and_a_drain_are_no_failures() -> None:
+    run = played(at("restart", 10.0), at("drain", 20.0, 2), at("undrain", 25.0, 2), until_at=45.0)
+    assert not run.instants(" (R01|R10|R11|R13) .*(warning)")
+    assert run.failed == 0
+    assert not run.broken
+
+
+def test_b8_a_start_that_takes_most_of_a_minute_is_waited_for() -> None:
+    run = played(boot_s=45.0, until_at=70.0)
+    assert not run.reactions
+    assert len(run.instants("P06 web/")) == 3
+    assert not run.broken
+
+
+@pytest.mark.parametrize("replicas", [2, 3])
+def test_b10_bad_requests_to_all_replicas_accuse_none(replicas: int) -> None:
+    run = played(at("B10", 10.0, length_s=15.0, choice=0.8), service=with_replicas(replicas), until_at=40.0)
+    assert run.failed > 0
+    assert not run.instants(" (R01|R11) ")
+    assert not run.broken
+
+
+@pytest.mark.parametrize("phase_s", PHASES_S)
+def test_b11_a_single_error_is_nothing(phase_s: float) -> None:
+    run = played(at("B11", 10.0 + phase_s, 2), until_at=20.0)
+    assert not run.reactions
+    assert not run.broken
+
+
+def test_b12_a_failure_of_one_of_very_few_requests_is_nothing() -> None:
+    run = played(at("B12", 10.0, length_s=30.0), until_at=50.0)
+    assert not run.reactions
+    assert not run.broken
+
+
+def test_nothing_happens_when_nothing_is_wrong() -> None:
+    quiet = replace(WEB, replicas=6)
+    run = played(service=quiet, until_at=120.0)
+    assert not run.reactions
+    assert len(run.lines) == 1 + 6 + 6 + 1
+    assert run.failed == 0
+    assert not run.broken
