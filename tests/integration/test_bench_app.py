@@ -1,0 +1,188 @@
+"""The service that fails on request: it must fail exactly as asked, or what is tested with it proves nothing."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+from bench.load import Kind, Load
+
+APP = Path(__file__).resolve().parents[2] / "bench" / "app.py"
+
+
+class App:
+    """One running app."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        self.process = process
+        self.url = f"http://127.0.0.1:{port}"
+        self.port = port
+
+    async def get(self, path: str, method: str = "GET") -> tuple[int, bytes]:
+        timeout = aiohttp.ClientTimeout(total=5)
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.request(method, self.url + path) as answer,
+        ):
+            return answer.status, await answer.read()
+
+    async def fault(self, query: str) -> None:
+        assert (await self.get(f"/fault?{query}", "POST"))[0] == 200
+
+
+@contextlib.contextmanager
+def running(*options: str, wait: bool = True) -> Iterator[App]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "PORT": str(port)}
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", APP, *options], env=environment, stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
+        try:
+            if wait:
+                assert process.stdout is not None
+                assert process.stdout.readline() == f"listening on 127.0.0.1:{port}\n".encode()
+            yield App(process, port)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+async def until(condition: Callable[[], object], deadline_s: float = 5.0) -> None:
+    async with asyncio.timeout(deadline_s):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_a_healthy_app_answers_its_pages() -> None:
+    with running() as app:
+        assert await app.get("/healthz") == (200, b"ok")
+        assert await app.get("/pid") == (200, str(app.process.pid).encode())
+        assert (await app.get("/"))[1].endswith(f"pid {app.process.pid}\n".encode())
+        assert (await app.get("/nowhere"))[0] == 404
+        assert (await app.get("/fault?kind=nonsense", "POST"))[0] == 400
+
+
+async def test_orders_note_each_execution_once(tmp_path: Path) -> None:
+    orders = tmp_path / "orders"
+    with running("--orders", str(orders)) as app:
+        mix = (Kind("POST", "/order", body=b"x"),)
+        async with Load(app.url, rate=200, count=60, mix=mix, name="order") as load:
+            await load.done()
+        assert load.result().ok == 60
+    noted = Counter(line.split()[0] for line in orders.read_text().splitlines())
+    assert noted == {f"order-{number}": 1 for number in range(1, 61)}
+
+
+async def test_a_share_of_errors_strikes_work_and_spares_the_health_check() -> None:
+    with running() as app:
+        await app.fault("kind=error&share=0.3&status=503")
+        async with Load(app.url, rate=400, count=400) as work:
+            await work.done()
+        async with Load(f"{app.url}/healthz", rate=400, count=50) as health:
+            await health.done()
+        await app.fault("kind=none")
+        assert (await app.get("/"))[0] == 200
+    assert 60 < work.result().outcomes["status 503"] < 190
+    assert health.result().ok == 50
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [("kind=content", "content"), ("kind=close", "closed"), ("kind=silent", "timeout"), ("kind=error", "status 500")],
+)
+async def test_every_kind_of_bad_answer_is_seen_as_such_by_a_client(fault: str, outcome: str) -> None:
+    with running() as app:
+        await app.fault(f"{fault}&on=all")
+        async with Load(f"{app.url}/healthz", rate=100, count=10, timeout_s=0.3, expect=b"ok") as load:
+            await load.done()
+    assert load.result().outcomes == {outcome: 10}
+
+
+async def test_a_fault_of_the_health_check_leaves_the_work_alone() -> None:
+    with running() as app:
+        await app.fault("kind=content&on=health")
+        assert (await app.get("/healthz"))[1] == b"wrong on purpose\n"
+        assert b"pid" in (await app.get("/"))[1]
+
+
+async def test_a_hanging_loop_answers_nobody_until_it_ends() -> None:
+    with running() as app:
+        await app.fault("kind=hang-loop&seconds=0.8")
+        await asyncio.sleep(0.05)  # the fault begins after its answer
+        begun_at = time.monotonic()
+        assert (await app.get("/healthz"))[0] == 200
+        assert time.monotonic() - begun_at > 0.5
+
+
+@pytest.mark.parametrize(("query", "code"), [("kind=exit&code=3", 3), ("kind=crash", -signal.SIGKILL)])
+async def test_it_dies_as_asked(query: str, code: int) -> None:
+    with running() as app:
+        await app.fault(query)
+        await until(lambda: app.process.poll() is not None)
+        assert app.process.returncode == code
+
+
+async def test_sigterm_finishes_what_is_in_flight_and_refuses_what_is_new() -> None:
+    with running() as app:
+        slow = asyncio.create_task(app.get("/slow?s=0.6"))
+        await asyncio.sleep(0.2)  # the request must be under way
+        app.process.send_signal(signal.SIGTERM)
+        await until(lambda: not accepts(app.port), 0.3)
+        assert (await slow)[0] == 200
+        await until(lambda: app.process.poll() is not None)
+        assert app.process.returncode == 0
+
+
+def accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+async def test_sigterm_with_idle_connections_ends_at_once() -> None:
+    with running() as app, socket.create_connection(("127.0.0.1", app.port)) as idle:
+        idle.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert idle.recv(1000).startswith(b"HTTP/1.1 200")
+        app.process.send_signal(signal.SIGTERM)
+        await until(lambda: app.process.poll() is not None)
+        assert app.process.returncode == 0
+
+
+async def test_it_can_ignore_sigterm_and_leave_children() -> None:
+    with running("--ignore-sigterm", "--children", "2") as app:
+        children = [child.pid for child in psutil.Process(app.process.pid).children()]
+        assert len(children) == 2
+        for pid in (app.process.pid, *children):
+            os.kill(pid, signal.SIGTERM)
+        assert (await app.get("/healthz"))[0] == 200
+        assert all(psutil.pid_exists(pid) for pid in children)
+
+
+async def test_it_beats_until_it_is_muted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "notify"
+    monkeypatch.setenv("NOTIFY_SOCKET", str(path))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(path))
+        notify.settimeout(5)
+        with running("--heartbeat", "0.05") as app:
+            assert [notify.recv(100) for _ in range(3)] == [b"WATCHDOG=1"] * 3
+            await app.fault("kind=mute")
+            notify.settimeout(0.4)
+            with pytest.raises(TimeoutError):
+                [notify.recv(100) for _ in range(8)]
+
+
+def test_it_can_refuse_to_start() -> None:
+    with running("--exit-at-start", "7", wait=False) as app:
+        assert app.process.wait(5) == 7
