@@ -1,0 +1,72 @@
+"""`python -m bench`: runs the benches, prints their tables, and writes JSON and one Markdown file into bench/results.
+
+`--quick` is for a look after a change (some five minutes); without it the figures are those of the documents (an hour
+or so). Names on the command line choose: traffic, failure, control.
+"""
+
+import argparse
+import asyncio
+import dataclasses
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench import control, failure, traffic
+from bench.processes import RESULTS, BenchError
+from bench.report import Report, publish
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run what is asked for; the exit code is 1 when a bench could not run."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measures Perdure beside its rivals.")
+    parser.add_argument("names", nargs="*", metavar="traffic|failure|control", help="which benches; all without")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter measurements")
+    parser.add_argument("--trials", type=int, help="failure: how often each fault strikes (30; 3 with --quick)")
+    parser.add_argument("--side", action="append", default=[], help="failure: only sides whose name contains this")
+    parser.add_argument("--fault", action="append", default=[], choices=[fault.name.lower() for fault in failure.Fault])
+    said = parser.parse_args(words)
+    harm = failure.QUICK if said.quick else failure.Extent()
+    if said.trials is not None:
+        harm = dataclasses.replace(harm, trials=said.trials)
+    faults = [failure.Fault[name.upper()] for name in said.fault]
+    benches: dict[str, Callable[[Path], Report]] = {
+        "traffic": lambda directory: traffic.run(traffic.QUICK if said.quick else traffic.Extent(), directory),
+        "failure": lambda directory: asyncio.run(failure.run(harm, directory, said.side, faults)),
+        "control": lambda directory: control.run(control.QUICK if said.quick else control.Extent(), directory),
+    }
+    if unknown := set(said.names) - set(benches):
+        parser.error(f"no such bench: {', '.join(sorted(unknown))}")
+    return _run({name: benches[name] for name in said.names or benches})
+
+
+def _run(benches: dict[str, Callable[[Path], Report]]) -> int:
+    reports: list[Report] = []
+    failed = 0
+    for name, bench in benches.items():
+        # A short path: HAProxy's sockets are below it, and their paths may not pass some 100 characters.
+        directory = Path(tempfile.mkdtemp(prefix=f"bench-{name}-"))
+        try:
+            report = bench(directory)
+        except BenchError as error:
+            print(f"{name}: {error}; its files: {directory}", file=sys.stderr)
+            failed = 1
+            continue
+        print(f"written: {publish(report)}")
+        reports.append(report)
+        if report.errors:
+            print(f"not all could be measured; the files of the run: {directory}", file=sys.stderr)
+            failed = 1
+        else:
+            shutil.rmtree(directory, ignore_errors=True)
+    if reports:
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        path = RESULTS / ("results.md" if len(benches) > 1 else f"{next(iter(benches))}.md")
+        path.write_text("\n".join(report.markdown() for report in reports))
+        print(f"written: {path}")
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,282 @@
+"""A small HTTP service that can be made to fail in known ways, for tests, benches and demonstrations.
+
+It stands alone (standard library, uvloop when there), so that `python bench/app.py` works from any directory, and it is
+fast enough not to be what a bench measures. It listens on $PORT and answers:
+
+    GET  /            who answers, the slot and the pid          GET /slow?s=2   after two seconds
+    GET  /healthz     "ok"                                       GET /pid        the pid alone
+    POST /order       appends "REQUEST-ID PID" to --orders, so that a test can prove what was executed how often
+
+Faults are switched while it runs, by a request to the replica itself (`on=` work, health or all: which paths suffer;
+`share=` of the requests; a later fault replaces an earlier one):
+
+    POST /fault?kind=error&share=0.2&status=500    POST /fault?kind=content      POST /fault?kind=slow&seconds=1
+    POST /fault?kind=close    closes unanswered    POST /fault?kind=silent       never answers, the loop lives
+    POST /fault?kind=hang-loop&seconds=10          POST /fault?kind=exit&code=3  POST /fault?kind=crash   (SIGKILL)
+    POST /fault?kind=memory&size=100000000         POST /fault?kind=files&count=50   POST /fault?kind=mute  (no beats)
+    POST /fault?kind=none     healthy again
+
+SIGTERM: it stops listening, finishes the requests in flight, and exits with 0.
+"""
+
+import argparse
+import asyncio
+import os
+import random
+import signal
+import socket
+import sys
+import time
+import urllib.parse
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+Answer = tuple[int, bytes]
+Query = Mapping[str, str]
+REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 500: "Internal Server Error", 503: "Service Unavailable"}
+FOREVER_S = 86_400.0
+
+
+class Service:
+    """The state of the process: its connections, its faults, its answers."""
+
+    def __init__(self, said: argparse.Namespace) -> None:
+        self.said = said
+        self.connections: set[Connection] = set()
+        self.ending = False
+        self.ended = asyncio.Event()
+        self.fault: Query = {}
+        self.mute = False
+        self._name = f"{os.environ.get('PERDURE_SLOT', 'app')} pid {os.getpid()}\n".encode()
+        self._kept: list[object] = []
+        self._orders = os.open(said.orders, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if said.orders else -1
+
+    def suffers(self, path: str) -> bool:
+        """Whether the fault of now strikes this request."""
+        if not self.fault or path == "/fault":
+            return False
+        on = self.fault.get("on", "work")
+        struck = on == "all" or (on == "health") == (path == "/healthz")
+        return struck and random.random() < float(self.fault.get("share", "1"))
+
+    def answer(self, path: str, request_id: str, query: Query) -> Answer:
+        """The answer of the healthy service."""
+        match path:
+            case "/":
+                return 200, self._name
+            case "/healthz":
+                return 200, b"ok"
+            case "/pid":
+                return 200, b"%d" % os.getpid()
+            case "/slow":
+                return 200, b"slow " + self._name
+            case "/order":
+                os.write(self._orders, f"{request_id} {os.getpid()}\n".encode())
+                return 200, b"order " + request_id.encode()
+            case "/fault":
+                return self._switch(query)
+        return 404, b"no such page\n"
+
+    def _switch(self, query: Query) -> Answer:
+        kind = query.get("kind", "")
+        at_once: dict[str, Callable[[], object]] = {
+            "none": self._heal,
+            "mute": lambda: setattr(self, "mute", True),
+            "memory": lambda: self._kept.append(b"\1" * int(query["size"])),
+            "files": lambda: self._kept.extend(open(os.devnull) for _ in range(int(query["count"]))),  # noqa: PTH123, SIM115
+        }
+        after_answer: dict[str, Callable[[], object]] = {
+            "hang-loop": lambda: time.sleep(float(query.get("seconds", FOREVER_S))),
+            "exit": lambda: os._exit(int(query.get("code", "1"))),
+            "crash": lambda: os.kill(os.getpid(), signal.SIGKILL),
+        }
+        if kind in at_once:
+            at_once[kind]()
+        elif kind in after_answer:
+            asyncio.get_running_loop().call_later(0.01, after_answer[kind])
+        elif kind in ("error", "content", "slow", "close", "silent"):
+            self.fault = query
+        else:
+            return 400, f"no such fault: {kind}\n".encode()
+        return 200, f"{kind}\n".encode()
+
+    def _heal(self) -> None:
+        self.fault, self.mute = {}, False
+        self._kept.clear()
+
+    def end(self) -> None:
+        """Finish what is in flight, then exit."""
+        self.ending = True
+        for connection in list(self.connections):
+            connection.close_if_idle()
+        self.left()
+
+    def left(self) -> None:
+        """A connection is gone."""
+        if self.ending and not self.connections:
+            self.ended.set()
+
+
+class Connection(asyncio.Protocol):
+    """One client: reads a request, answers it, reads the next."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._buffer = b""
+        self._busy = False
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+        self._service.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._service.connections.discard(self)
+        self._service.left()
+
+    def close_if_idle(self) -> None:
+        """Close it when no request is being answered; otherwise it closes after the answer."""
+        if not self._busy and not self._buffer and self._transport is not None:
+            self._transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if not self._busy:
+            self._next()
+
+    def _next(self) -> None:
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        head = self._buffer[:end].decode("latin-1")
+        length = int(_field(head, "content-length") or 0)
+        if len(self._buffer) < end + 4 + length:
+            return
+        self._buffer = self._buffer[end + 4 + length :]
+        self._busy = True
+        self._route(head)
+
+    def _route(self, head: str) -> None:
+        target = head.split(" ", 2)[1]
+        path, _, rest = target.partition("?")
+        query = dict(urllib.parse.parse_qsl(rest)) if rest else {}
+        service, fault = self._service, self._service.fault
+        kind = fault.get("kind") if service.suffers(path) else None
+        if kind == "close" and self._transport is not None:
+            self._transport.close()
+            return
+        if kind == "silent":
+            return
+        if kind == "error":
+            status, body = int(fault.get("status", "500")), b"broken on purpose\n"
+        else:
+            status, body = service.answer(path, _field(head, "x-request-id"), query)
+        if kind == "content":
+            body = b"wrong on purpose\n"
+        delay_s = float(fault.get("seconds", "1")) if kind == "slow" else 0.0
+        if path == "/slow":
+            delay_s += float(query.get("s", "1"))
+        if delay_s:
+            asyncio.get_running_loop().call_later(delay_s, self._write, head, status, body)
+        else:
+            self._write(head, status, body)
+
+    def _write(self, head: str, status: int, body: bytes) -> None:
+        self._busy = False
+        if self._transport is None:
+            return
+        last = self._service.ending or _field(head, "connection").lower() == "close" or head.endswith("HTTP/1.0")
+        closing = "Connection: close\r\n" if last else ""
+        start = f"HTTP/1.1 {status} {REASONS.get(status, 'Other')}\r\nContent-Length: {len(body)}\r\n{closing}\r\n"
+        self._transport.write(start.encode() + (b"" if head.startswith("HEAD ") else body))
+        if last:
+            self._transport.close()
+        elif self._buffer:
+            self._next()
+
+
+def _field(head: str, name: str) -> str:
+    for line in head.split("\r\n")[1:]:
+        if line[: len(name)].lower() == name and line[len(name) : len(name) + 1] == ":":
+            return line[len(name) + 1 :].strip()
+    return ""
+
+
+async def _beat(service: Service, every_s: float) -> None:
+    """Tell the supervisor that this process lives, by both ways that it offers."""
+    while True:
+        if not service.mute:
+            if url := os.environ.get("PERDURE_HEARTBEAT_URL"):
+                await asyncio.to_thread(_post, url)
+            if path := os.environ.get("NOTIFY_SOCKET"):
+                with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, suppress(OSError):
+                    notify.sendto(b"WATCHDOG=1", path.replace("@", "\0", 1) if path.startswith("@") else path)
+        await asyncio.sleep(every_s)
+
+
+def _post(url: str) -> None:
+    import urllib.request  # it takes longer to import than all the rest, and few need it
+
+    with suppress(OSError), urllib.request.urlopen(urllib.request.Request(url, b""), timeout=1) as answer:
+        answer.read()
+
+
+def _fork_children(count: int) -> None:
+    """Children that do nothing but stay, and ignore SIGTERM: whoever ends the service must end them too."""
+    for _ in range(count):
+        if os.fork() == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            while True:
+                signal.pause()
+
+
+async def _serve(said: argparse.Namespace) -> None:
+    service, loop = Service(said), asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Connection(service), said.host, said.port, backlog=1024)
+    beating = asyncio.create_task(_beat(service, said.heartbeat)) if said.heartbeat else None
+
+    def end() -> None:
+        server.close()
+        service.end()
+
+    if not said.ignore_sigterm:
+        loop.add_signal_handler(signal.SIGTERM, end)
+    loop.add_signal_handler(signal.SIGINT, end)
+    print(f"listening on {said.host}:{said.port}", flush=True)
+    await service.ended.wait()
+    if beating is not None:
+        beating.cancel()
+
+
+def main() -> None:
+    """Read the command line and serve until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(description="An HTTP service that fails on request.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=os.environ.get("PORT", "8000"))
+    parser.add_argument("--start-delay", type=float, default=0.0, metavar="SECONDS", help="before it listens")
+    parser.add_argument("--exit-at-start", type=int, metavar="CODE", help="exit at once: a crash loop")
+    parser.add_argument("--ignore-sigterm", action="store_true")
+    parser.add_argument("--children", type=int, default=0, help="fork children that ignore SIGTERM")
+    parser.add_argument(
+        "--heartbeat", type=float, metavar="SECONDS", help="tell $PERDURE_HEARTBEAT_URL, $NOTIFY_SOCKET"
+    )
+    parser.add_argument("--orders", type=Path, metavar="FILE", help="where /order notes what it executed")
+    said = parser.parse_args()
+    if said.ignore_sigterm:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if said.exit_at_start is not None:
+        print("refusing to start, as asked", file=sys.stderr)
+        sys.exit(said.exit_at_start)
+    _fork_children(said.children)
+    time.sleep(said.start_delay)
+    with suppress(ImportError):
+        import uvloop
+
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    asyncio.run(_serve(said))
+
+
+if __name__ == "__main__":
+    main()
