@@ -169,9 +169,30 @@ async def test_a_replica_is_told_who_asked_whatever_the_client_claims(here: Site
     balancer = here.balancer()
     await balancer.configure([here.spec()])
     await balancer.change([put("s1", await here.replica())])
-    answer = await request(here.port, headers="X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\n")
-    seen = [line for line in answer.body.lower().splitlines() if line.startswith("x-forwarded")]
-    assert sorted(seen) == ["x-forwarded-for: 127.0.0.1", "x-forwarded-proto: http"]
+    assert await _forwarded(here) == ["x-forwarded-for: 127.0.0.1"]
+
+
+async def test_what_a_trusted_proxy_says_of_the_client_is_kept(here: Site) -> None:
+    balancer = here.balancer()
+    await balancer.configure([here.spec(trusted_proxies=("10.0.0.0/8", "127.0.0.1"))])
+    replica = await here.replica()
+    await balancer.change([put("s1", replica)])
+    assert await _forwarded(here) == [
+        "x-forwarded-for: 127.0.0.1",
+        "x-forwarded-for: 6.6.6.6",
+        "x-forwarded-host: shop.test",
+        "x-forwarded-proto: https",
+    ]
+    await balancer.configure([here.spec(trusted_proxies=("10.0.0.0/8",))])
+    await balancer.change([put("s1", replica)])
+    assert await _forwarded(here) == ["x-forwarded-for: 127.0.0.1"]
+
+
+async def _forwarded(here: Site) -> list[str]:
+    """The headers that the replica saw, when the client claims to have forwarded the request."""
+    claimed = "x-forwarded-for: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nX-FORWARDED-HOST: shop.test\r\n"
+    answer = await request(here.port, headers=claimed)
+    return sorted(line for line in answer.body.lower().splitlines() if line.startswith("x-forwarded"))
 
 
 async def test_a_service_of_bytes_is_served_and_its_members_change(here: Site) -> None:

@@ -165,6 +165,35 @@ def test_two_addresses_overlap_when_both_cannot_be_bound(one: str, other: str, e
     assert addresses.overlap(addresses.address(one), addresses.address(other)) is expected
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("127.0.0.1", ("127.0.0.1",)),
+        (["10.0.0.0/8", "::1", "10.0.0.0/8"], ("10.0.0.0/8", "::1")),
+        ("FD00::/8", ("fd00::/8",)),
+        ([], ()),
+    ],
+)
+def test_networks_are_one_or_several_and_written_in_one_way(value: object, expected: tuple[str, ...]) -> None:
+    assert addresses.networks(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        ("10.0.0.1/8", 'did you mean "10.0.0.0/8"?'),
+        ("proxy.lan", "such as"),
+        (["::1", 5], "such as"),
+        ("fe80::1%lo", "such as"),
+        ("1.2.3.4 }\n", "such as"),
+    ],
+)
+def test_anything_else_is_no_network(value: object, hint: str) -> None:
+    with pytest.raises(Mistake) as caught:
+        addresses.networks(value)
+    assert hint in caught.value.hint
+
+
 def test_dollars_that_a_shell_keeps_are_kept() -> None:
     assert kinds.WORDS.read("""a '$x' "$y" \\$z "\\$v" $w""") == ("a", "$$x", "$y", "$$z", "$$v", "$w")
 

@@ -25,6 +25,11 @@ def address(value: object) -> Address:
     return Address(_host(host, value), _port(port, value))
 
 
+def networks(value: object) -> tuple[str, ...]:
+    """Read one address or network, or a list of them: `"127.0.0.1"`, `["10.0.0.0/8", "fd00::/8"]`."""
+    return tuple(dict.fromkeys(_network(one) for one in (value if isinstance(value, list) else [value])))
+
+
 def port_range(value: object) -> range:
     """Read `"21000-29999"`, both ends included."""
     found = _RANGE.fullmatch(value) if isinstance(value, str) else None
@@ -47,6 +52,24 @@ def overlap(one: Address, other: Address) -> bool:
         return False
     hosts = {_canonical(one.host), _canonical(other.host)}
     return len(hosts) == 1 or bool(hosts & ANY_HOSTS)
+
+
+def _network(value: object) -> str:
+    try:
+        if not isinstance(value, str) or "%" in value:
+            raise ValueError
+        return str(ipaddress.ip_network(value)) if "/" in value else str(ipaddress.ip_address(value))
+    except ValueError:
+        raise Mistake(f"must be an IP address or a network {got(value)}", _network_hint(value)) from None
+
+
+def _network_hint(value: object) -> str:
+    """A network with bits beyond its length is most likely meant as the whole of it."""
+    try:
+        meant = str(ipaddress.ip_network(value, strict=False)) if isinstance(value, str) and "/" in value else ""
+    except ValueError:
+        meant = ""
+    return f'did you mean "{meant}"?' if meant else 'such as "127.0.0.1" or ["10.0.0.0/8", "::1"]'
 
 
 def _host(text: str, whole: str) -> str:

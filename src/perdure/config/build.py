@@ -66,6 +66,7 @@ def _service(name: str, section: schema.Service, folder: Path, variables: Mappin
         mode=model.Mode(section.mode),
         protocol=model.Protocol(section.protocol),
         listen=section.listen,
+        trusted_proxies=section.trusted_proxies,
         port=section.port,
         checks=tuple(check(one) for one in section.check),
         heartbeat=model.Heartbeat(section.heartbeat.every) if section.heartbeat is not None else None,

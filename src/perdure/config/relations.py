@@ -24,6 +24,7 @@ def problems(reading: Reading) -> Iterator[Problem]:
     for name, service in reading.document.service.items():
         yield from _name(name)
         yield from _fixed_port(reading, name, service)
+        yield from _trusted_proxies(reading, name, service)
         yield from _environment(reading, name)
         yield from _checks(reading, name, service)
         yield from _retry(reading, name, service.retry)
@@ -52,6 +53,18 @@ def _fixed_port(reading: Reading, name: str, service: schema.Service) -> Iterato
             explain.path_text((*at, "replicas")),
             f"must be 1 when the port is fixed (got {service.replicas})",
             "remove `port` and give the program $PORT in its command",
+        )
+
+
+def _trusted_proxies(reading: Reading, name: str, service: schema.Service) -> Iterator[Problem]:
+    at = ("service", name)
+    if not service.trusted_proxies or not (reading.sound(*at, "listen") and reading.sound(*at, "protocol")):
+        return
+    if service.listen is None or service.protocol != "http":
+        yield Problem(
+            explain.path_text((*at, "trusted_proxies")),
+            'has no meaning without `listen` and protocol = "http": bytes carry no headers',
+            "remove it",
         )
 
 

@@ -157,6 +157,9 @@ class Service(Section):
     listen: Annotated[model.Address | None, kinds.ADDRESS] = Field(
         default=None, description="Where clients connect; a service without it is a worker."
     )
+    trusted_proxies: Annotated[tuple[str, ...], kinds.NETWORKS] = Field(
+        default=(), description="Proxies in front whose X-Forwarded headers are kept; from others they are removed."
+    )
     port: Annotated[int | None, kinds.whole(1, 65_535)] = Field(
         default=None, description="Port of the one replica, for programs that cannot be told one."
     )

@@ -127,6 +127,8 @@ class Service:
     mode: Mode = Mode.ACTIVE_ACTIVE
     protocol: Protocol = Protocol.HTTP
     listen: Address | None = None
+    trusted_proxies: tuple[str, ...] = ()
+    """Peers (addresses or networks) whose X-Forwarded headers are true; those of all others are removed."""
     port: int | None = None
     checks: tuple[Check, ...] = ()
     heartbeat: Heartbeat | None = None
