@@ -100,6 +100,20 @@ async def test_killing_one_of_three_replicas_under_load_fails_no_get(here: Site)
     assert [server.up for server in (await web(balancer)).servers[:3]] == [False, True, True]
 
 
+async def test_the_first_request_after_the_death_of_one_of_two_replicas_is_not_held_for_a_second(here: Site) -> None:
+    balancer = here.balancer()
+    await balancer.configure([here.spec(replicas=2)])
+    replicas = [await here.replica() for _ in range(2)]
+    await balancer.change([put(f"s{number}", replica) for number, replica in enumerate(replicas, 1)])
+    await replicas[0].kill()
+    loop = asyncio.get_running_loop()
+    asked_at = loop.time()
+    statuses = [(await request(here.port)).status for _ in range(2)]
+    assert statuses == [200, 200]
+    # HAProxy's own pause before it tries the last server is a second, unless the time to connect is shorter.
+    assert loop.time() - asked_at < 0.9
+
+
 async def test_a_post_is_sent_once_and_with_an_idempotency_key_it_is_tried_again(here: Site) -> None:
     balancer = here.balancer()
     await balancer.configure([here.spec(retry=Retry(attempts=3))])

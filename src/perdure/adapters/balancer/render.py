@@ -17,7 +17,10 @@ from perdure.model.service import Address, Check, CheckKind, Protocol, Service
 from perdure.model.traffic import BackendSpec
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
-CONNECT_TIMEOUT_S_MAX = 1.0
+CONNECT_TIMEOUT_S_MAX = 0.2
+"""On one machine only a full listen backlog takes longer. HAProxy also waits this long (at most 1 s) before it tries
+again when one server is left, so it is what the first request feels after one of two replicas was killed.
+"""
 HARD_STOP_S_MIN = 60.0
 SINGLE_REPLICA_TRIES = 8
 """Measured: with 2, one of 50,000 requests still failed when the only replica was killed under full load."""
@@ -140,7 +143,7 @@ def _retries(service: Service, lua: bool) -> int:
 def _check_lines(service: Service) -> Sequence[str]:
     """HAProxy's own checks: the first HTTP check of the user; without one, a server only has to accept connections."""
     check = next((check for check in service.checks if check.kind is CheckKind.HTTP), None)
-    timeout_s = check.timeout_s if check is not None else CONNECT_TIMEOUT_S_MAX
+    timeout_s = check.timeout_s if check is not None else Check(CheckKind.TCP).timeout_s
     timeout = f"timeout check {_ms(timeout_s)}ms"
     if check is None:
         return [timeout]
