@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench import processes
 from bench.processes import BenchError
-from bench.report import Report
+from bench.report import Report, progress
 from bench.sides import PerdureSide
 
 PROBE_PERIOD_S = 1.0
@@ -50,7 +50,7 @@ def run(extent: Extent, directory: Path) -> Report:
     """Measure every size; a size that cannot be measured has a row that says why."""
     costs: list[Cost] = []
     errors: list[str] = []
-    for size in extent.sizes:
+    for number, size in enumerate(extent.sizes, 1):
         side = PerdureSide(directory / f"perdure-{size}", (str(processes.compiled("tiny")),), size)
         try:
             costs.append(_cost(side, size, extent))
@@ -58,6 +58,7 @@ def run(extent: Extent, directory: Path) -> Report:
             errors.append(f"{size:,} replicas: {error}")
         finally:
             side.stop()
+        progress("control: size", number, len(extent.sizes))
     return _report(costs, errors, extent)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from bench import load, runtime, sides, tally
 from bench.load_process import LoadProcess
 from bench.processes import BenchError, Ward
-from bench.report import Report
+from bench.report import Report, progress
 from bench.sides import Side
 
 RATE = 500.0
@@ -114,8 +114,9 @@ async def _series(side: Side, fault: Fault, extent: Extent, rng: random.Random) 
     plan = load.Plan(f"http://127.0.0.1:{side.port}/", RATE, connections=4096)
     async with LoadProcess(plan) as running:
         try:
-            for _ in range(extent.trials):
+            for number in range(extent.trials):
                 trials.append(await asyncio.to_thread(_trial, side, fault, extent, rng))
+                progress(f"failure: {side.name}, {fault.value}", number + 1, extent.trials)
         except BenchError as failure:
             error = str(failure)
         await asyncio.sleep(0.5)

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -56,6 +57,13 @@ def publish(report: Report) -> Path:
         + "\n"
     )
     return path
+
+
+def progress(what: str, done: int, of: int) -> None:
+    """Say on standard error how far a bench is: one line that is written over on a terminal, else a line each."""
+    end = "\n" if done == of or not sys.stderr.isatty() else ""
+    start = "\r\x1b[K" if sys.stderr.isatty() else ""
+    print(f"{start}{what}: {done} of {of}", end=end, file=sys.stderr, flush=True)
 
 
 def machine() -> dict[str, Any]:

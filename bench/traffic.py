@@ -22,7 +22,7 @@ from typing import Any
 
 from bench import processes, runtime
 from bench.processes import Ward, bound_to
-from bench.report import Report, spread
+from bench.report import Report, progress, spread
 from bench.rivals import HANDWRITTEN, RIVALS, Rival, Site, haproxy_program
 from perdure.adapters.balancer import render
 from perdure.model.service import Address, Check, CheckKind, Service
@@ -141,8 +141,9 @@ def run(extent: Extent, directory: Path) -> Report:
         perdure = Perdure()
         variants = [Variant(Rival(PERDURE, perdure.prepare), ports[3], perdure)]
         variants += [Variant(rival, port) for rival, port in zip(RIVALS, ports[4:], strict=True)]
-        for _ in range(extent.rounds):
+        for number in range(extent.rounds):
             measure(ward, variants, backends, extent)
+            progress("traffic: round", number + 1, extent.rounds)
     return _report(variants, extent)
 
 
