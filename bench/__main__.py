@@ -1,7 +1,8 @@
 """`python -m bench`: runs the benches, prints their tables, and writes JSON and one Markdown file into bench/results.
 
 `--quick` is for a look after a change (some five minutes); without it the figures are those of the documents (an hour
-or so). Names on the command line choose: traffic, failure, control.
+or so). Names on the command line choose: traffic, failure, control, detectors. The last one replays recorded
+heartbeats, which are not part of this repository, and so runs only with `--traces FOLDER`.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import control, failure, traffic
+from bench import control, detectors, failure, traffic
 from bench.processes import RESULTS, BenchError
 from bench.report import Report, publish
 
@@ -21,11 +22,14 @@ from bench.report import Report, publish
 def main(words: Sequence[str] | None = None) -> int:
     """Run what is asked for; the exit code is 1 when a bench could not run."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measures Perdure beside its rivals.")
-    parser.add_argument("names", nargs="*", metavar="traffic|failure|control", help="which benches; all without")
+    parser.add_argument(
+        "names", nargs="*", metavar="traffic|failure|control|detectors", help="which benches; all without"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer and shorter measurements")
     parser.add_argument("--trials", type=int, help="failure: how often each fault strikes (30; 3 with --quick)")
     parser.add_argument("--side", action="append", default=[], help="failure: only sides whose name contains this")
     parser.add_argument("--fault", action="append", default=[], choices=[fault.name.lower() for fault in failure.Fault])
+    parser.add_argument("--traces", type=Path, help="detectors: a folder of CSV files: sequence, sent_s, arrived_s")
     said = parser.parse_args(words)
     harm = failure.QUICK if said.quick else failure.Extent()
     if said.trials is not None:
@@ -36,6 +40,10 @@ def main(words: Sequence[str] | None = None) -> int:
         "failure": lambda directory: asyncio.run(failure.run(harm, directory, said.side, faults)),
         "control": lambda directory: control.run(control.QUICK if said.quick else control.Extent(), directory),
     }
+    if said.traces is not None:
+        benches["detectors"] = lambda _: detectors.run(said.traces)
+    elif "detectors" in said.names:
+        parser.error("detectors needs --traces FOLDER, with CSV files: sequence, sent_s, arrived_s")
     if unknown := set(said.names) - set(benches):
         parser.error(f"no such bench: {', '.join(sorted(unknown))}")
     return _run({name: benches[name] for name in said.names or benches})
