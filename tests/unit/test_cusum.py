@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perdure.detect import cusum
+from perdure.detect import cusum, traffic
 
 Q0 = 0.001
 MILLION_LOOKS = math.log(1_000_000)
@@ -82,6 +82,17 @@ def test_every_limit_can_be_reached() -> None:
 
 def test_alarms_that_may_come_with_every_look_need_no_suspicion() -> None:
     assert cusum.threshold(10.0, 1.0) == 0.0
+
+
+def test_the_six_sums_together_alarm_no_more_often_than_promised() -> None:
+    chance, looks, alarms, scores = random.Random(11), 100_000, 0, cusum.NOTHING
+    limit = cusum.threshold(1 / 1000, 1.0)
+    for _ in range(looks):
+        bad = (chance.random() < traffic.FLOOR) + (chance.random() < traffic.FLOOR)
+        scores = cusum.observe(scores, bad, 2 - bad, traffic.FLOOR)
+        if cusum.strongest(scores) >= limit:
+            alarms, scores = alarms + 1, cusum.NOTHING
+    assert 0 < alarms <= looks / 1000
 
 
 @pytest.mark.parametrize(("failing", "requests", "tolerance"), [(0.05, 93, 12), (0.2, 16, 2), (1.0, 2, 0.5)])

@@ -59,7 +59,9 @@ def threshold(false_alarms_per_s: float, looks_per_s: float) -> float:
     """ln(1/alpha), in nats: what a sum must reach so that a healthy replica is convicted `false_alarms_per_s` at most.
 
     The mean time between false alarms of a CUSUM with limit h is at least e^h looks (Lorden 1971, theorem 2), whatever
-    the distribution; so h = ln(looks between two tolerated alarms), and at most SCORE_MAX, which can be reached.
+    the distribution; so h = ln(looks between two tolerated alarms), and at most SCORE_MAX, which can be reached. That
+    the largest of six sums is looked at would add ln 6 at the worst; but sums jump past the limit rather than onto it,
+    so that together they still alarm less often than promised (a test counts).
     """
     assert false_alarms_per_s > 0.0 and looks_per_s > 0.0
     return min(SCORE_MAX, max(0.0, math.log(looks_per_s / false_alarms_per_s)))
