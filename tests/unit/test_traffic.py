@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from perdure.detect import cusum, traffic
 from perdure.detect.traffic import Seen, Tally
 from perdure.model.evidence import Served
+from perdure.model.traffic import Counters
 from perdure.model.verdict import Sign
 
 LIMIT = cusum.threshold(1 / (30 * 86_400), 10.0)
@@ -34,7 +35,7 @@ def readings_until_convicted(counts: Sequence[tuple[int, int]], replicas: int, a
         seen = read(seen, 55.0 + number / 10, [(requests, 0) for requests, _ in counts])
     for number in range(at_most):
         seen = read(seen, 60.0 + number / 10, counts)
-        if traffic.judge(seen[0], LIMIT) is not None:
+        if traffic.judge(seen[0], LIMIT, alone=replicas == 1) is not None:
             return number + 1
     return None
 
@@ -107,7 +108,63 @@ def test_a_replica_alone_is_judged_by_its_own_past() -> None:
     flaky = [Seen(tallies=(Tally(), Tally(), Tally(10_000, 1_000)))]
     for number in range(50):
         flaky = read(flaky, number / 10, [(10, 1)])
-    assert traffic.judge(flaky[0], LIMIT) is None
+    assert traffic.judge(flaky[0], LIMIT, alone=True) is None
+
+
+def test_what_was_gathered_alone_convicts_nobody_who_has_peers_now_and_is_forgotten_with_them() -> None:
+    (failing,) = read([Seen()], 1.0, [(100, 100)])
+    assert traffic.judge(failing, LIMIT, alone=True) is not None
+    assert traffic.judge(failing, LIMIT, alone=False) is None
+    compared = read([failing, Seen()], 1.1, [(1, 1), (1, 1)])[0]
+    assert traffic.judge(compared, LIMIT) is None
+    assert cusum.strongest(compared.scores) < 1.0
+
+
+def test_a_peer_that_is_asked_no_more_is_no_comparison() -> None:
+    first, second, drained = read([Seen(), Seen(), Seen()], 1.0, [(50, 0), (50, 0), (50, 0)])
+    for number in range(200):
+        served = Served("", 12.0 + number / 10, 10, 4)
+        first, second = traffic.count(first, served), traffic.count(second, served)
+        first = traffic.observe(first, served, [second, drained])
+        assert traffic.judge(first, LIMIT) is None
+    assert cusum.strongest(first.scores) < LIMIT / 4
+
+
+def test_a_busy_replica_that_gets_hardly_anything_but_repeats_of_bad_requests_is_not_blamed_for_them() -> None:
+    """Clients send one bad request in five readings; each is tried on all three, and good ones avoid the busy one."""
+    seen = [Seen(), Seen(), Seen()]
+    for number in range(600):
+        bad = int(number % 5 == 0)
+        seen = read(seen, number / 10, [(bad, bad), (8 + bad, bad), (8 + bad, bad)])
+        assert [traffic.judge(one, LIMIT) for one in seen] == [None] * 3
+
+
+def test_of_two_replicas_the_one_that_gets_two_of_three_tries_is_not_blamed_for_bad_requests() -> None:
+    seen = [Seen(), Seen()]
+    for number in range(600):
+        bad = int(number % 7 == 0)
+        seen = read(seen, number / 10, [(1 + 2 * bad, 2 * bad), (5 + bad, bad)])
+        assert [traffic.judge(one, LIMIT) for one in seen] == [None] * 2
+
+
+@pytest.mark.parametrize(
+    ("counters", "requests", "failures"),
+    [
+        # requests, connect errors, response errors, 5xx, retries, redispatches: as HAProxy 2.8 counts them
+        (Counters(4, 0, 0, 0, 0, 0), 4, 0),
+        (Counters(4, 0, 0, 0, 4, 4), 4, 4),  # four answers 503, each tried again elsewhere
+        (Counters(2, 0, 0, 1, 1, 1), 2, 2),  # two tries of one request, the last one answered 503
+        (Counters(1, 0, 1, 0, 1, 1), 1, 1),  # a reset that was tried again
+        (Counters(1, 0, 2, 0, 0, 0), 1, 1),  # a reset that was the last try
+        (Counters(4, 0, 2, 0, 0, 0), 4, 1),
+        (Counters(1, 0, 0, 0, 0, 1), 1, 1),  # a refused connection that was tried elsewhere
+        (Counters(0, 1, 0, 0, 0, 0), 1, 1),  # a refused connection that was the last try
+    ],
+)
+def test_every_failed_try_counts_once(counters: Counters, requests: int, failures: int) -> None:
+    assert traffic.tried("web/1#1", 2.0, Counters(), counters) == Served("web/1#1", 2.0, requests, failures)
+    more = Counters(*(getattr(counters, name) + 7 for name in Counters.__slots__))
+    assert traffic.tried("web/1#1", 2.0, Counters(7, 7, 7, 7, 7, 7), more) == Served("web/1#1", 2.0, requests, failures)
 
 
 def test_the_verdict_counts_what_was_seen_since_the_suspicion_began() -> None:

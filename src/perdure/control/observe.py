@@ -13,7 +13,7 @@ from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import self_health, suspect, traffic
 from perdure.model.event import Fact, Severity
 from perdure.model.evidence import Beat, Outcome, Probed, Served, Sighted
-from perdure.model.replica import SERVING, Slot, State
+from perdure.model.replica import Slot, State
 from perdure.model.traffic import Admin, Backend, Counters, Reading
 from perdure.ports.runner import Runner
 from perdure.prevent import retry
@@ -107,20 +107,20 @@ class Observer:
             self._counters[key] = (reading.pid, server.port, server.counters)
             if (pid, port) != (reading.pid, server.port) or before == server.counters or slot.replica is None:
                 continue
-            served = _difference(slot.replica.name, reading.at, before, server.counters)
+            served = traffic.tried(slot.replica.name, reading.at, before, server.counters)
             requests += served.requests
-            retries += server.counters.retries + server.counters.redispatches - before.retries - before.redispatches
+            retries += server.counters.repeated - before.repeated
             new.append((slot, served))
         for slot, served in new:
             slot.belief = replace(slot.belief, seen=traffic.count(slot.belief.seen, served))
         for slot, served in new:
             others = [one for one in service.slots.values() if one is not slot and one.live]
-            if service.desired.replicas > 1 and not any(_serves(one) for one in others):
+            if service.desired.replicas > 1 and not any(one.serves for one in others):
                 continue  # nobody to compare with, and nobody else to send its requests to
             peers = [one.belief.seen for one in others]
             seen = traffic.observe(slot.belief.seen, served, peers)
             slot.belief = replace(slot.belief, seen=seen)
-            if any(seen.scores) and traffic.judge(seen, service.rules.traffic_limit) is not None:
+            if any(seen.scores) and traffic.judge(seen, service.rules.traffic_limit, not peers) is not None:
                 self.touch(service.name)
         if requests or retries:
             service.spent.append((reading.at, max(0, requests), max(0, retries)))
@@ -146,19 +146,3 @@ class Observer:
             sentence = f"{spent.retries} retries for {spent.requests} requests in 10 s: retries are switched off"
             self.tell("P20", service.name, sentence, Severity.ALARM, facts)
         self.touch(service.name)
-
-
-def _serves(slot: SlotState) -> bool:
-    return slot.replica is not None and slot.replica.state in SERVING
-
-
-def _difference(replica: str, at: float, before: Counters, after: Counters) -> Served:
-    requests = max(0, after.requests - before.requests)
-    failures = (
-        after.connect_errors
-        - before.connect_errors
-        + (after.response_errors - before.response_errors)
-        + (after.responses_5xx - before.responses_5xx)
-        + (after.retries - before.retries)
-    )
-    return Served(replica, at, max(requests, failures), max(0, failures))

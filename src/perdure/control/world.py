@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from perdure.detect import readmit, suspect, traffic
-from perdure.model.replica import LIVE, Replica, Slot, State
+from perdure.model.replica import LIVE, SERVING, Replica, Slot, State
 from perdure.model.standing import Desired, History, Standing
 from perdure.model.traffic import Admin, Backend
 from perdure.model.verdict import Conviction, Verdict
@@ -58,6 +58,11 @@ class SlotState:
     def live(self) -> bool:
         """Whether a process may exist."""
         return self.replica is not None and self.replica.state in LIVE
+
+    @property
+    def serves(self) -> bool:
+        """Whether it gets requests."""
+        return self.replica is not None and self.replica.state in SERVING
 
 
 @dataclass(slots=True)
@@ -121,7 +126,8 @@ def judged(service: ServiceState, slot: SlotState, now: float) -> Verdict | None
     """The verdict on a slot's replica now; remembers since when there has been one."""
     replica = slot.replica
     convictable = replica is not None and replica.state not in (State.STOPPING, State.STOPPED)
-    verdict = suspect.judge(slot.belief, now, service.rules) if convictable else None
+    alone = not any(one.serves for one in service.slots.values() if one is not slot)
+    verdict = suspect.judge(slot.belief, now, service.rules, alone) if convictable else None
     if verdict is None:
         slot.verdict_since_at = None
     elif slot.verdict_since_at is None or slot.verdict is None or slot.verdict.sign is not verdict.sign:

@@ -86,8 +86,10 @@ def observe(belief: Belief, evidence: Probed | Sighted | Beat, rules: Policy) ->
             return replace(belief, told=heartbeat.observe(belief.told, evidence.at))
 
 
-def judge(belief: Belief, now: float, rules: Policy) -> Verdict | None:
-    """The verdict, if the evidence carries one: definitive evidence first, then the strongest class."""
+def judge(belief: Belief, now: float, rules: Policy, alone: bool = False) -> Verdict | None:
+    """The verdict, if the evidence carries one: definitive evidence first, then the strongest class. `alone`: no other
+    replica of the service serves.
+    """
     definitive = process.judge(belief.kernel, rules.service.limits.memory_bytes)
     if definitive is not None:
         return definitive
@@ -97,7 +99,7 @@ def judge(belief: Belief, now: float, rules: Policy) -> Verdict | None:
             return verdict
     every = rules.service.heartbeat
     silent = heartbeat.judge(belief.told, now, every.every_s, rules.heartbeat_limit) if every else None
-    return silent or traffic.judge(belief.seen, rules.traffic_limit) or _two_halves(belief, now, rules)
+    return silent or traffic.judge(belief.seen, rules.traffic_limit, alone) or _two_halves(belief, now, rules)
 
 
 def _same_cause(belief: Belief, verdict: Verdict) -> bool:

@@ -8,8 +8,9 @@ the same reading as the replica's own. What they remember of the healthy second 
 failure counts only while the replica stands out from the healthiest of them now.
 
 Hard cases: few requests (the likelihood takes care of that: one failure of one is worth 6 nats, not a conviction), a
-single peer with a single error (delays by about a second), no peers (own past and the floor decide), peers that nobody
-asks now (the verdict waits until somebody does: one bad request that is tried three times here is no comparison).
+single peer with a single error (delays by about a second), no peers (own past and the floor decide, until there are
+some: then it begins anew), peers that nobody asks now (the verdict waits until somebody does: one bad request that is
+tried three times here is no comparison).
 """
 
 import math
@@ -18,15 +19,19 @@ from dataclasses import dataclass, replace
 
 from perdure.detect import cusum
 from perdure.model.evidence import EvidenceClass, Served
+from perdure.model.traffic import Counters
 from perdure.model.verdict import Sign, Verdict
 
 FLOOR = 0.002
 """q0 is never lower: a healthy replica may fail two requests in a thousand."""
 CEILING = 0.99
-STANDS_OUT = 3.0
+SHARE_STANDS_OUT = 3.0
 """A failure speaks against a replica only while it fails this many times the share of its healthiest peer. Without it,
 when three replicas at 20 requests/s each began to answer nothing but errors, one was convicted before the others in 37
 of 40 simulated runs; with it in 9."""
+COUNT_STANDS_OUT = 2.05
+"""And only while it failed this many times as often. Of a request that fails everywhere, one of two replicas gets twice
+as many of the three tries as the other, which is nobody's fault."""
 SPANS_S = (1.0, 10.0, 600.0)
 """The time constants over which requests and failures are remembered, exponentially."""
 
@@ -58,6 +63,26 @@ class Seen:
     """The reading in which the present suspicion began."""
     compared: bool = True
     """Whether a peer was asked since then, or there is none: without it nobody knows whose fault it is."""
+    alone: bool = False
+    """The present suspicion was gathered while there was no peer."""
+
+
+def tried(replica: str, at: float, before: Counters, after: Counters) -> Served:
+    """What clients got between two readings of HAProxy's counters; every failed try counts once.
+
+    A try that failed and was repeated is a retry, a redispatch, or both, and a broken answer of it is a response error,
+    too; a broken answer that was not repeated is two response errors (measured with HAProxy 2.8).
+    """
+    broken = after.response_errors - before.response_errors - (after.retries - before.retries)
+    failures = (
+        after.connect_errors
+        - before.connect_errors
+        + (after.responses_5xx - before.responses_5xx)
+        + (after.repeated - before.repeated)
+        + max(0, broken + 1) // 2
+    )
+    requests = max(0, after.requests - before.requests)
+    return Served(replica, at, max(requests, failures), max(0, failures))
 
 
 def count(seen: Seen, served: Served) -> Seen:
@@ -73,13 +98,19 @@ def count(seen: Seen, served: Served) -> Seen:
 def observe(seen: Seen, served: Served, peers: Sequence[Seen]) -> Seen:
     """Add one reading to the scores, against the peers' tallies, which hold the same reading already.
 
-    While no peer has been asked lately (10 s), as when they have just been started, it is no evidence.
+    A peer that was not asked lately (10 s), being drained or just started, is no comparison; with no other one the
+    reading is no evidence.
     """
-    if peers and not any(peer.at is not None and served.at - peer.at <= SPANS_S[1] for peer in peers):
+    if not served.failures and not any(seen.scores):
         return seen
+    if peers and seen.alone:
+        seen = Seen(tallies=seen.tallies, at=seen.at)
+    asked = [_faded(peer, served.at) for peer in peers if _asked_lately(peer, served.at)]
+    if peers and not asked:
+        return replace(seen, compared=False)
     good = served.requests - served.failures
-    bad = served.failures if _stands_out(seen, peers) else 0
-    scores = cusum.observe(seen.scores, bad, good, healthy_share(seen, peers))
+    bad = served.failures if _stands_out(seen, asked) else 0
+    scores = cusum.observe(seen.scores, bad, good, healthy_share(seen, asked))
     if not any(scores):
         return Seen(scores, seen.tallies, seen.at)
     since_at = seen.failing_since_at if seen.failing_since_at is not None else served.at
@@ -90,7 +121,8 @@ def observe(seen: Seen, served: Served, peers: Sequence[Seen]) -> Seen:
         seen.requests + served.requests,
         seen.failures + served.failures,
         since_at,
-        not peers or any(peer.at is not None and peer.at >= since_at for peer in peers),
+        compared=not peers or any(peer.at is not None and peer.at >= since_at for peer in peers),
+        alone=not peers,
     )
 
 
@@ -116,10 +148,12 @@ def healthy_share(seen: Seen, peers: Sequence[Seen]) -> float:
     return min(CEILING, max(FLOOR, now, lately, past))
 
 
-def judge(seen: Seen, limit: float) -> Verdict | None:
-    """Convict when the suspicion reaches `limit` nats; the number of requests is in the likelihood."""
+def judge(seen: Seen, limit: float, alone: bool = False) -> Verdict | None:
+    """Convict when the suspicion reaches `limit` nats; the number of requests is in the likelihood. `alone`: it has no
+    peer that serves.
+    """
     score = cusum.strongest(seen.scores)
-    if score < limit or not seen.compared:
+    if score < limit or not seen.compared or (seen.alone and not alone):
         return None
     return Verdict(
         EvidenceClass.TRAFFIC,
@@ -132,12 +166,23 @@ def judge(seen: Seen, limit: float) -> Verdict | None:
 
 
 def _stands_out(seen: Seen, peers: Sequence[Seen]) -> bool:
-    """Whether this replica fails clearly more of its requests now than its healthiest peer; the memory of a healthy
-    second hides the same of both.
+    """Whether this replica fails clearly more than its healthiest peer: a larger share of its requests now, for the
+    memory of a healthy second hides the same of both; and more of them lately, for a busy replica that gets hardly
+    anything but repeats of bad requests fails most of the few that it gets.
     """
-    asked = [peer.tallies[0] for peer in peers if peer.tallies[0].requests > 0.5]
-    healthiest = min((_share([tally]) for tally in asked), default=0.0)
-    return _share([seen.tallies[0]]) > STANDS_OUT * healthiest
+    lowest_share = min((_share([peer.tallies[0]]) for peer in peers if peer.tallies[0].requests > 0.5), default=0.0)
+    fewest = min((peer.tallies[1].failures for peer in peers), default=0.0)
+    stands_out = _share([seen.tallies[0]]) > SHARE_STANDS_OUT * lowest_share
+    return stands_out and seen.tallies[1].failures > COUNT_STANDS_OUT * fewest
+
+
+def _asked_lately(peer: Seen, now: float) -> bool:
+    return peer.at is not None and now - peer.at <= SPANS_S[1]
+
+
+def _faded(peer: Seen, now: float) -> Seen:
+    """What is remembered of a peer at `now`, which may not have been asked in this reading."""
+    return count(peer, Served("", now, 0, 0)) if peer.at != now else peer
 
 
 def _decayed(tally: Tally, spans: float, served: Served) -> Tally:

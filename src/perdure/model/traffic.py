@@ -29,6 +29,11 @@ class Counters:
     retries: int = 0
     redispatches: int = 0
 
+    @property
+    def repeated(self) -> int:
+        """Tries that failed here and were repeated; HAProxy counts most of them in both ways."""
+        return max(self.retries, self.redispatches)
+
 
 @dataclass(frozen=True, slots=True)
 class Server:

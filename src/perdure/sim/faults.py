@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from perdure.model.replica import Exit, Slot
 from perdure.model.traffic import Admin
-from perdure.sim.clients import SLOW_S
 from perdure.sim.kernel import Behaviour, Runs
 from perdure.sim.world import World
 
@@ -189,22 +188,14 @@ def pause(world: World, step: Step) -> None:
 
 
 def bad_requests(world: World, step: Step) -> None:
-    """B10: clients send requests that no replica can answer; none is slow meanwhile.
-
-    Beside slow ones, the balance by connections would send hardly anything but repeats of the bad ones to a busy
-    replica, and its share of failures would be its own: see `docs/track-record.md`.
-    """
+    """B10: clients send requests that no replica can answer."""
     tally = world.clients.tallies.get(step.service)
     if tally is not None:
-        slow_share, tally.slow_share = tally.slow_share, 0.0
-
-        def begin() -> None:
-            tally.bad_share = 0.02 + 0.3 * step.choice
+        tally.bad_share = 0.02 + 0.3 * step.choice
 
         def normal() -> None:
-            tally.bad_share, tally.slow_share = 0.0, slow_share
+            tally.bad_share = 0.0
 
-        world.loop.call_later(SLOW_S + 0.1 if slow_share else 0.0, begin)
         _later(world, step, normal)
 
 
