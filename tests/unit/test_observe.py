@@ -102,6 +102,16 @@ def test_the_counters_of_a_new_balancer_are_compared_with_nothing(seen: Seen) ->
     assert seen.service.slots[1].belief.seen.scores == cusum.NOTHING
 
 
+def test_what_the_replica_before_left_in_the_counters_of_a_server_is_not_charged_to_the_next_one(seen: Seen) -> None:
+    """It may have the same port, behind the same server."""
+    seen.read(1.0, Counters(), Counters())
+    seen.service.slots[1].replica = replica(1, State.READY, run=2)
+    seen.read(5.0, Counters(requests=100, retries=100), Counters(requests=20))
+    seen.read(5.1, Counters(requests=120, retries=101), Counters(requests=30))
+    assert seen.service.slots[1].belief.seen.tallies[0].failures == 1.0
+    assert seen.service.retries_off_since_at is None
+
+
 def test_retries_above_the_budget_are_switched_off_and_on_again_and_both_are_told(seen: Seen) -> None:
     seen.read(1.0, Counters(), Counters())
     seen.read(1.1, Counters(requests=100, retries=51), Counters())

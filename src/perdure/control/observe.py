@@ -32,8 +32,8 @@ class Observer:
     tell: Tell
     on_paused: Callable[[float], None] = lambda pause_s: None
     """Told of each pause of the monitor, in seconds, so that others can shift their deadlines too."""
-    _counters: dict[tuple[str, str], tuple[int, int, Counters]] = field(default_factory=dict)
-    """Service and server -> HAProxy's pid, the port behind the server, and the counters at the last reading."""
+    _counters: dict[tuple[str, str], tuple[int, str, Counters]] = field(default_factory=dict)
+    """Service and server -> HAProxy's pid, the replica behind the server, and the counters at the last reading."""
 
     def on_evidence(self, evidence: Probed | Sighted | Beat) -> None:
         """A probe, a look at the process, or a heartbeat: changes the belief, and wakes the loop unless all is well."""
@@ -99,15 +99,15 @@ class Observer:
         requests = retries = 0
         for server in backend.servers:
             slot = by_port.get(server.port)
-            if slot is None or server.admin is Admin.MAINT:
+            if slot is None or slot.replica is None or server.admin is Admin.MAINT:
                 continue
             self._held_down(slot, server.up, reading.at)
-            key = (service.name, server.name)
-            pid, port, before = self._counters.get(key, (0, 0, server.counters))
-            self._counters[key] = (reading.pid, server.port, server.counters)
-            if (pid, port) != (reading.pid, server.port) or before == server.counters or slot.replica is None:
+            name, key = slot.replica.name, (service.name, server.name)
+            pid, replica, before = self._counters.get(key, (0, "", server.counters))
+            self._counters[key] = (reading.pid, name, server.counters)
+            if (pid, replica) != (reading.pid, name) or before == server.counters:
                 continue
-            served = traffic.tried(slot.replica.name, reading.at, before, server.counters)
+            served = traffic.tried(name, reading.at, before, server.counters)
             requests += served.requests
             retries += server.counters.repeated - before.repeated
             new.append((slot, served))
