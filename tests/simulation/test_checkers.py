@@ -11,9 +11,11 @@ from perdure.model.decision import Advance, Decision
 from perdure.model.event import Severity
 from perdure.model.replica import Event, Process, State
 from perdure.model.standing import Standing
+from perdure.model.traffic import Admin, BalancerChange
 from perdure.ports.runner import Launch, OnExit
 from perdure.ports.store import Transaction
 from perdure.recover import isolate
+from perdure.sim.balancer import SimulatedBalancer
 from perdure.sim.kernel import Behaviour
 from perdure.sim.runner import SimulatedRunner
 from perdure.sim.store import SimulatedStore
@@ -50,8 +52,17 @@ def test_a_decider_that_isolates_everybody_is_caught(monkeypatch: pytest.MonkeyP
         return turn.Plan(tuple(found), plan.bucket, plan.look_again_at)
 
     monkeypatch.setattr(turn, "decide", everybody)
-    found = blamed(played(until_at=30.0))
-    assert "FloorHolds" in found
+    assert {"FloorHolds", "NoFalseAlarm", "RequestsSurvive"} <= blamed(played(until_at=30.0))
+
+
+def test_a_balancer_that_is_not_told_of_isolations_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    change = SimulatedBalancer.change
+
+    async def only_in(self: SimulatedBalancer, changes: Sequence[BalancerChange]) -> None:
+        await change(self, [one for one in changes if getattr(one, "admin", Admin.READY) is Admin.READY])
+
+    monkeypatch.setattr(SimulatedBalancer, "change", only_in)
+    assert blamed(played(at("F8", 10.0, 1, length_s=15.0), until_at=40.0)) == {"BadReplicasAreSpared"}
 
 
 def test_an_isolation_that_forgets_the_floor_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
