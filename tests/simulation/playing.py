@@ -59,11 +59,12 @@ def played(
     until_at: float = 40.0,
     rate: float = 40.0,
     boot_s: float = 0.4,
+    slow_share: float = 0.0,
     watchers: Sequence[Watcher] | None = None,
     seed: int = 1,
 ) -> Played:
     """Play these steps in a world of one service."""
-    traffic = {service.name: plan.Traffic(rate, 0.0)}
+    traffic = {service.name: plan.Traffic(rate, slow_share)}
     quiet_at = max([0.0, *(step.at + step.length_s for step in steps)])
     drawn = plan.Plan(
         (service,), {service.name: boot_s}, traffic, tuple(steps), max(1.0, until_at - quiet_at - plan.MARGIN_S)

@@ -63,6 +63,27 @@ def test_b10_bad_requests_to_all_replicas_accuse_none(replicas: int) -> None:
 
 
 @pytest.mark.parametrize("phase_s", PHASES_S)
+@pytest.mark.parametrize("replicas", [2, 5])
+def test_b10_bad_requests_beside_slow_ones_accuse_none(replicas: int, phase_s: float) -> None:
+    """Seed 701: who is busy with slow requests gets hardly any others but the repeats of bad ones."""
+    bad = at("B10", 10.0 + phase_s, length_s=15.0, choice=0.8)
+    run = played(bad, service=with_replicas(replicas), slow_share=0.02, until_at=40.0)
+    assert run.failed > 0
+    assert not run.instants(" (R01|R11) ")
+    assert not run.broken
+
+
+def test_b10_bad_requests_to_the_only_replica_do_not_convict_it_when_it_gets_peers() -> None:
+    """Seed 7047: what was gathered without peers says nothing in comparison with them."""
+    bad = at("B10", 10.0, length_s=15.0, choice=0.8)
+    run = played(bad, at("scale", 14.0, choice=0.8), service=with_replicas(1), until_at=60.0)
+    assert run.failed > 0
+    assert len(run.world.kernel.living()) > 1
+    assert not run.instants(" (R01|R11) ")
+    assert not run.broken
+
+
+@pytest.mark.parametrize("phase_s", PHASES_S)
 def test_b11_a_single_error_is_nothing(phase_s: float) -> None:
     run = played(at("B11", 10.0 + phase_s, 2), until_at=20.0)
     assert not run.reactions

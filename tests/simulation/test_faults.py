@@ -74,6 +74,13 @@ def test_f40_haproxy_is_right_again_soon(choice: float) -> None:
     assert not run.reactions
 
 
+def test_f40_a_server_that_is_opened_by_hand_to_a_stranger_is_closed_within_half_a_second() -> None:
+    """Seed 30239: a stranger has the old port of a replica that crashed, and somebody opens its old server."""
+    run = played(at("F1", 9.0, 1), at("F43", 10.0, 1, choice=0.9), at("F40", 10.6, choice=0.95), until_at=40.0)
+    assert 0 < run.world.clients.tallies["web"].wrong <= 7, "a third of 40 requests a second, for half a second"
+    assert not run.broken
+
+
 def test_f41_a_locked_store_changes_nothing_for_clients_and_is_told() -> None:
     run = played(at("F41", 10.0, length_s=15.0), at("F1", 12.0, 1), at("F3", 15.0, 2), until_at=60.0)
     assert len(run.instants("A08 daemon")) == 1

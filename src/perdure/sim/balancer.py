@@ -225,8 +225,7 @@ class _Change:
             server.port = port
         server.admin = admin
         if admin is Admin.READY:
-            server.up, server.check_fails = True, 0
-            server.check_at = self.haproxy.kernel.loop.time() + haproxy.CHECK_S
+            server.turn_ready(self.haproxy.kernel.loop.time())
 
     def _server(self, name: str) -> SimulatedServer:
         return next(one for one in self.backend.servers if one.name == name)

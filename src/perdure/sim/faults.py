@@ -107,9 +107,13 @@ def balancer(world: World, step: Step) -> None:
     elif step.choice < 0.7:
         current.stopped = True
     else:
+        world.by_hand_at = world.now
         for backend in current.backends.values():
             for server in backend.servers[:: 1 + int(step.choice * 10) % 2]:
-                server.admin = Admin.MAINT if step.choice < 0.9 else Admin.READY
+                if step.choice < 0.9:
+                    server.admin = Admin.MAINT
+                elif server.admin is not Admin.READY:
+                    server.turn_ready(world.now)
 
 
 def store(world: World, step: Step) -> None:

@@ -65,6 +65,10 @@ class SimulatedServer:
         """Whether it gets new requests."""
         return self.admin is Admin.READY and self.up
 
+    def turn_ready(self, now: float) -> None:
+        """Admin state READY: HAProxy believes that the server is up until its checks say otherwise."""
+        self.admin, self.up, self.check_fails, self.check_at = Admin.READY, True, 0, now + CHECK_S
+
     def shown(self) -> Server:
         """What `show stat` says of it."""
         counters = Counters(

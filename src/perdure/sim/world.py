@@ -119,6 +119,8 @@ class World:
     """Slots whose next programs misbehave, and how."""
     stolen: dict[Slot, int] = field(default_factory=dict)
     """Slots whose next ports somebody else takes first: how often."""
+    by_hand_at: float = float("-inf")
+    """When somebody last changed HAProxy's servers behind Perdure's back."""
 
     @property
     def now(self) -> float:
