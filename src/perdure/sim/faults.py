@@ -139,11 +139,16 @@ def stubborn(world: World, step: Step) -> None:
         hang(world, step)
 
 
+def ports_taken(step: Step) -> int:
+    """How many ports in a row somebody takes in F43."""
+    return 1 + int(step.choice * 3)
+
+
 def port_taken(world: World, step: Step) -> None:
     """F43: somebody takes the port before the next program of the slot binds it."""
     world.harm(step.what, step.service, step.number, 40.0)
     if world.services[step.service].listen is not None:
-        world.stolen[step.slot] = 1 + int(step.choice * 3)
+        world.stolen[step.slot] = ports_taken(step)
     crash(world, step)
 
 

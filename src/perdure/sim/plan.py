@@ -10,7 +10,7 @@ from random import Random
 
 from perdure.model.service import Address, Check, CheckKind, Restart, Service
 from perdure.sim.commands import REPLICAS_MAX, VERBS
-from perdure.sim.faults import Step
+from perdure.sim.faults import Step, ports_taken
 
 WARM_UP_S = 6.0
 BUSY_S = 30.0
@@ -19,6 +19,9 @@ SETTLE_S = 15.0
 waits for at most 5, and a slot that flaps is held down."""
 MARGIN_S = 5.0
 ROLL_S = 3.0
+BACKOFF_S_MAX = 4.0
+TAKEN_S = 1.2 * BACKOFF_S_MAX + 0.5
+"""What each port that is taken (F43) costs a slot that flapped before: the longest back-off, and a start in vain."""
 
 LENGTHS_S = {
     "F2": (2.0, 12.0),
@@ -93,7 +96,8 @@ def _settle_s(steps: Sequence[Step], boot_s: float) -> float:
     """A rolling restart takes its time: each replica is drained, ended, and boots."""
     rolls = sum(1 for step in steps if step.what in ("restart", "apply"))
     one_after_the_other_s = rolls * REPLICAS_MAX * (1.2 * boot_s + ROLL_S)
-    return SETTLE_S + 2.0 * boot_s + one_after_the_other_s
+    taken_s = TAKEN_S * sum(ports_taken(step) for step in steps if step.what == "F43")
+    return SETTLE_S + 2.0 * boot_s + one_after_the_other_s + taken_s
 
 
 def _service(name: str, random: Random) -> Service:
@@ -113,7 +117,10 @@ def _service(name: str, random: Random) -> Service:
         listen=Address("127.0.0.1", 8000 + number) if name != "worker" else None,
         checks=tuple(checks) if name != "worker" else (),
         restart=Restart(
-            backoff_s_max=4.0, stop_timeout_s=random.choice((1.0, 3.0)), start_timeout_s=10.0, drain_timeout_s=5.0
+            backoff_s_max=BACKOFF_S_MAX,
+            stop_timeout_s=random.choice((1.0, 3.0)),
+            start_timeout_s=10.0,
+            drain_timeout_s=5.0,
         ),
     )
 
