@@ -44,6 +44,24 @@ async def test_a_reload_with_another_environment_fails_no_request_also_none_of_t
     web.whole()
 
 
+async def test_a_reload_that_also_replaces_haproxy_waits_for_what_the_old_one_still_has(web: Site) -> None:
+    """The old HAProxy finishes POSTs of four seconds, and cannot be asked about them; the new one has none. The program
+    would finish them when it is told to end; it is killed instead.
+    """
+    web.whole()
+    before, balancer = web.pids(), web.status()["balancer"]["pid"]
+    async with web.load(rate=12.0, count=12, mix=(Kind("POST", "/slow?s=4", body=b"x"),)) as clients:
+        wait(lambda: sum(web.sessions().values()) == 12, "all requests are in flight")
+        killed = 'restart = { stop_signal = "SIGKILL" }\n'
+        web.web(more=f'env = {{ COLOUR = "red" }}\nlimits = {{ max_concurrent = 200 }}\n{killed}')
+        web.ask("reload")
+        await clients.done()
+    assert clients.result.failed == 0, clients.result.sentence()
+    assert not set(before).intersection(web.pids())
+    assert web.status()["balancer"]["pid"] != balancer
+    web.whole()
+
+
 async def test_scaling_up_and_down_fails_no_request_and_ends_what_is_too_much(web: Site) -> None:
     web.whole()
     before = web.pids()

@@ -75,7 +75,7 @@ class Observer:
             service = self.world.services.get(backend.service)
             if service is None:
                 continue
-            service.backend, service.backend_at = backend, reading.at
+            service.backend, service.backend_at, service.lingering = backend, reading.at, reading.lingering
             self._served(service, backend, reading)
             self._budget(service, reading.at)
             if any(slot.replica and slot.replica.state is State.DRAINING for slot in service.slots.values()):

@@ -80,6 +80,8 @@ class ServiceState:
     retries_off_since_at: float | None = None
     backend: Backend | None = None
     backend_at: float = 0.0
+    lingering: frozenset[int] = frozenset()
+    """Ports of replicas that a HAProxy which was replaced still talks to."""
     look_at: float = 0.0
     """When the service is looked at next, if nothing is observed before."""
     removed: bool = False
@@ -158,7 +160,7 @@ UNASKED_READY_S = 1.0
 
 def in_flight(service: ServiceState, replica: Replica) -> int | None:
     """Requests that a replica still has, by a reading made since it left; None when that is unknown."""
-    if service.backend is None or service.backend_at <= replica.since_at:
+    if service.backend is None or service.backend_at <= replica.since_at or replica.port in service.lingering:
         return None
     server = next((one for one in service.backend.servers if one.port == replica.port), None)
     if server is None:

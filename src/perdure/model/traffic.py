@@ -68,6 +68,8 @@ class Reading:
     at: float
     pid: int
     backends: tuple[Backend, ...]
+    lingering: frozenset[int] = frozenset()
+    """Ports of replicas to which processes that were replaced still have connections."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ that are answered at once take no virtual time; slow ones, and those on a hung r
 """
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from random import Random
 
@@ -265,6 +266,10 @@ class SimulatedHAProxy:
                 for request in list(server.flights):
                     self._unfly(request)
         return lost
+
+    def busy_ports(self) -> Iterator[int]:
+        """The ports of the servers that still have requests."""
+        return (server.port for backend in self.backends.values() for server in backend.servers if server.flights)
 
     def tick(self) -> None:
         """Let waiting requests in, end those that waited too long, and do the checks that are due."""

@@ -13,7 +13,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from perdure.adapters.balancer import commands, launch, listeners, memory, render, runtime, statistics
+from perdure.adapters.balancer import commands, launch, lingering, listeners, memory, render, runtime, statistics
 from perdure.adapters.balancer.generation import Generation, Starter, pid_behind, stopped_listening
 from perdure.adapters.balancer.program import Program
 from perdure.model.errors import ConfigError, UnavailableError
@@ -38,6 +38,7 @@ class HAProxy:
         self._starter = Starter(program, self._log)
         self._current: Generation | None = None
         self._draining: list[launch.Watch] = []
+        self._lingering = lingering.Lingering(clock)
         self._number = 0
         self._retry_allowed: dict[str, bool] = {}
         self._callback: Callable[[], None] = lambda: None
@@ -104,7 +105,8 @@ class HAProxy:
             reader.take(await runtime.ask(path, more))
         at = self._clock.now()
         found = reader.backends()
-        return Reading(at, current.process.pid, tuple(self._with_retry(backend) for backend in found))
+        lingers = await self._lingering.ports([watch.process for watch in self._draining])
+        return Reading(at, current.process.pid, tuple(self._with_retry(backend) for backend in found), lingers)
 
     async def change(self, changes: Sequence[BalancerChange]) -> None:
         """See the port; what was sent before the error stays done."""
