@@ -8,19 +8,21 @@ from collections.abc import Iterator
 
 import pytest
 from bench.load import Kind
-from e2e import APP, CHECK, Site, break_replica, failed, get, gone, site, wait
+from e2e import APP, CHECK, Site, break_replica, environment_of, failed, get, gone, site, wait
 
 BEATS = 'heartbeat = { every = "500ms" }\n'
-WAYS = {"posts": "NOTIFY_SOCKET", "notifies": "PERDURE_HEARTBEAT_URL"}
-"""A service that tells in one way only, and the variable of the other way, which it does not get."""
+URL, SOCKET = "PERDURE_HEARTBEAT_URL", "NOTIFY_SOCKET"
+USER = f'user = "{os.geteuid()}"\n'
+WAYS = {"posts": (SOCKET, ""), "notifies": (URL, ""), "notifies-as-a-user": (URL, USER)}
+"""A service that tells in one way only: the variable of the other way, which it does not get, and more of its file."""
 
 
 @pytest.fixture(scope="module")
 def here() -> Iterator[Site]:
     with site() as made:
         beating = [
-            f"[service.{name}]\ncommand = {json.dumps(['env', '-u', other, *APP, '--heartbeat', '0.2'])}\n{BEATS}"
-            for name, other in WAYS.items()
+            f"[service.{name}]\ncommand = {json.dumps(['env', '-u', other, *APP, '--heartbeat', '0.2'])}\n{more}{BEATS}"
+            for name, (other, more) in WAYS.items()
         ]
         by_command = 'check = { command = "test ! -e sick-$PORT", interval = "500ms" }\n'
         made.write(
@@ -44,6 +46,12 @@ def test_a_service_that_stops_telling_is_restarted(here: Site, name: str) -> Non
     assert gone(before["pid"])
     assert _ended_for(here, since, name) == "silent"
     wait(lambda: here.replica(1, name)["state"] == "ready", "its successor tells")
+
+
+def test_a_service_with_a_user_gets_a_notify_socket_that_any_user_can_reach(here: Site) -> None:
+    private, public = (environment_of(here.replica(1, name)["pid"]) for name in ("notifies", "notifies-as-a-user"))
+    assert b"NOTIFY_SOCKET=" + bytes(here.paths.run) in private
+    assert b"NOTIFY_SOCKET=@perdure-" in public
 
 
 def test_a_service_starts_when_what_it_depends_on_is_ready(here: Site) -> None:

@@ -1,11 +1,13 @@
-"""Ears for heartbeats: the HTTP port on loopback and the notify socket, and from whom each beat came.
+"""Ears for heartbeats: the HTTP port on loopback and the notify sockets, and from whom each beat came.
 
 The addresses stay the same when the daemon is restarted, since running replicas keep theirs in the environment: the
-port is recorded in the store, the socket's name follows from the state directory.
+port is recorded in the store, the sockets' name follows from the state directory. The notify socket is a file that
+nobody else can take; services that run as another user cannot reach it, and get one in the abstract namespace.
 """
 
 import contextlib
 import hashlib
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -69,17 +71,31 @@ async def listen(where: paths.Paths, store: Store) -> AsyncIterator[Ears]:
     wanted = int(record.value["port"]) if record is not None else 0
     name = "perdure-" + hashlib.sha256(str(where.state).encode()).hexdigest()[:16]
     notify = heartbeat.NotifySocket(name, ears.by_session, where.run)
+    public = heartbeat.NotifySocket(name, ears.by_session)
     receiver = heartbeat.BeatReceiver(ears.by_token)
     notify.open()
     try:
+        heard_by_all = sys.platform == "linux" and _opened(public)
         port = await _open(receiver, wanted)
         if port != wanted:
             await store.commit(Transaction(put={KEY: {"port": port}}))
-        ears.surroundings = Surroundings(port, notify.address)
+        ears.surroundings = Surroundings(port, notify.address, public.address if heard_by_all else "")
         yield ears
     finally:
         await receiver.close()
+        public.close()
         notify.close()
+
+
+def _opened(public: heartbeat.NotifySocket) -> bool:
+    """Whether the name in the abstract namespace, which any local process may take, was free."""
+    try:
+        public.open()
+    except OSError as error:
+        sentence = "services with `user` get no $NOTIFY_SOCKET: its name is taken by another process"
+        log.error(sentence, name=public.address, cause=str(error), hint="they can use $PERDURE_HEARTBEAT_URL")
+        return False
+    return True
 
 
 async def _open(receiver: heartbeat.BeatReceiver, wanted: int) -> int:

@@ -9,10 +9,12 @@ from perdure.prevent import balance
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """Where this daemon listens for heartbeats: an HTTP port on loopback, and the name of a notify socket (or none)."""
+    """Where this daemon listens for heartbeats: an HTTP port on loopback, and notify sockets (empty: none)."""
 
     beat_port: int = 0
     notify_socket: str = ""
+    open_notify_socket: str = ""
+    """For services that run as another user: the first one lies in a directory that only Perdure's user may enter."""
 
     def of(self, service: Service, slot: SlotState) -> tuple[tuple[str, str], ...]:
         """The variables for the replica that is in `slot` now."""
@@ -30,6 +32,7 @@ class Surroundings:
             variables["WATCHDOG_USEC"] = str(int(service.heartbeat.every_s * 1_000_000))
             if self.beat_port:
                 variables["PERDURE_HEARTBEAT_URL"] = f"http://127.0.0.1:{self.beat_port}/beat/{replica.token}"
-            if self.notify_socket:
-                variables["NOTIFY_SOCKET"] = self.notify_socket
+            notify_socket = self.notify_socket if service.user is None else self.open_notify_socket
+            if notify_socket:
+                variables["NOTIFY_SOCKET"] = notify_socket
         return tuple(variables.items())
