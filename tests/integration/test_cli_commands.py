@@ -202,9 +202,11 @@ def test_events_are_one_line_each_with_their_rule(daemon: FakeDaemon, capsys: py
     assert [line.split()[3] for line in lines] == ["S05", "R07"]
 
 
-def test_followed_events_for_programs_are_one_document_a_line(
+def test_events_for_programs_are_one_document_a_line_followed_or_not(
     daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert run("events", "web", "--json") == 0
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == EVENTS
     assert run("events", "web", "--follow", "--json") == 4  # the stand-in ends its stream, as a dying daemon would
     captured = capsys.readouterr()
     assert [json.loads(line) for line in captured.out.splitlines()] == EVENTS

@@ -56,6 +56,7 @@ def test_a_lock_can_be_released_twice_and_taken_again(tmp_path: Path) -> None:
         lock.release()
         lock.release()
     assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "lock").read_text() == ""
 
 
 def test_a_lock_without_a_directory_is_reported(tmp_path: Path) -> None:

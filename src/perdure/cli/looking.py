@@ -1,7 +1,7 @@
 """Commands that only look: `status`, `events`, `logs`, `explain`.
 
 For a person they print a picture, for a program (`--json`) exactly what the API said: one document, or one on each
-line while following.
+line for what grows, events and output, whether they are followed or not.
 """
 
 import contextlib
@@ -57,12 +57,9 @@ def events(
             _print_event(event, as_json)
         raise errors.UnavailableError("the daemon ended", "perdure up -d")
     found = client.get("events", limit=count, **query) if count else []
-    if as_json:
-        _print_json(found)
-        return
     for event in found:
-        _print_event(event, as_json=False)
-    if not found and terminal.is_terminal():
+        _print_event(event, as_json)
+    if not found and not as_json and terminal.is_terminal():
         print("nothing has happened yet" + (f" to {service}" if service else ""))
 
 

@@ -54,8 +54,10 @@ first: only a daemon can end what is left.""",
 [{"slot", "state", "pid", "port", "release", "restarts", "since_s", "suspicion", "sentence"}]}}, "daemon": {"pid",
 "uptime_s", "loop_age_s", ...}, "balancer": {"pid", "state", "version"}}`. `suspicion` is the share of the threshold
 that the evidence has reached: at 1 a replica is convicted. What is not known is shown as unknown.""",
-    "events": "With `--follow --json`, one JSON document on each line.",
-    "logs": "The lines of a service are preceded by their slot, those of a slot are printed as they are.",
+    "events": "With `--json`, one JSON document on each line.",
+    "logs": """\
+The lines of a service are preceded by their slot, those of a slot are printed as they are. With `--json`, one JSON
+document on each line.""",
     "explain": """\
 Each piece of evidence is shown with its score and the threshold; a full bar convicts. `last failure` is the capsule
 that is kept from the replica that failed last: how it ended, its last lines, the answer that the failing check got.""",

@@ -5,6 +5,7 @@ The file itself stays: removing it would let two daemons lock two files of the s
 it opens the store or adopts a process; the descriptor is closed in every program that is started (close-on-exec).
 """
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -42,8 +43,10 @@ class DirectoryLock:
         self._descriptor = descriptor
 
     def release(self) -> None:
-        """Let another daemon take the lock; nothing happens when it is not held."""
+        """Let another daemon take the lock; nothing happens when it is not held. The file then names nobody."""
         if self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = None
 
