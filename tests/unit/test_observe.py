@@ -7,7 +7,7 @@ import pytest
 from facts import HEALTHZ, desired, replica, service
 
 from perdure.control.observe import Observer
-from perdure.control.world import ServiceState, SlotState, World
+from perdure.control.world import ServiceState, SlotState, Totals, World
 from perdure.detect import cusum, suspect
 from perdure.detect.self_health import Pause
 from perdure.model.event import Fact, Severity
@@ -110,6 +110,14 @@ def test_what_the_replica_before_left_in_the_counters_of_a_server_is_not_charged
     seen.read(5.1, Counters(requests=120, retries=101), Counters(requests=30))
     assert seen.service.slots[1].belief.seen.tallies[0].failures == 1.0
     assert seen.service.retries_off_since_at is None
+
+
+def test_totals_only_grow_also_when_haproxy_is_replaced(seen: Seen) -> None:
+    seen.read(1.0, Counters(requests=5), Counters())
+    seen.read(1.1, Counters(requests=25, responses_5xx=2, retries=3, redispatches=3), Counters())
+    seen.read(1.2, Counters(requests=7), Counters(), pid=8)
+    seen.read(1.3, Counters(requests=9), Counters(), pid=8)
+    assert seen.service.slots[1].totals == Totals(requests=22, failures=5, retries=3)
 
 
 def test_retries_above_the_budget_are_switched_off_and_on_again_and_both_are_told(seen: Seen) -> None:

@@ -24,10 +24,9 @@ def render(known: World, daemon: Mapping[str, float], balancer_up: bool) -> str:
     _family(
         lines, "perdure_restarts_total", "counter", "Replicas started because the one before failed", _restarts(known)
     )
-    _family(
-        lines, "perdure_requests_total", "counter", "Requests by slot, as HAProxy counts them", _counted(known, False)
-    )
-    _family(lines, "perdure_retries_total", "counter", "Retried requests by slot", _counted(known, True))
+    _family(lines, "perdure_requests_total", "counter", "Tries of requests by slot", _counted(known, "requests"))
+    _family(lines, "perdure_failures_total", "counter", "Tries that failed, by slot", _counted(known, "failures"))
+    _family(lines, "perdure_retries_total", "counter", "Failed tries that were repeated", _counted(known, "retries"))
     _family(lines, "perdure_retries_allowed", "gauge", "1 while the retry budget lasts", _retries(known))
     return "\n".join(lines) + "\n"
 
@@ -36,7 +35,7 @@ def _family(lines: list[str], name: str, kind: str, meaning: str, samples: Itera
     lines += [f"# HELP {name} {meaning}.", f"# TYPE {name} {kind}"]
     for labels, value in samples:
         text = ",".join(f'{key}="{_escaped(label)}"' for key, label in labels.items())
-        lines.append(f"{name}{{{text}}} {value:g}" if text else f"{name} {value:g}")
+        lines.append(f"{name}{{{text}}} {value!r}" if text else f"{name} {value!r}")
 
 
 def _escaped(label: str) -> str:
@@ -65,11 +64,7 @@ def _retries(known: World) -> Iterable[tuple[Labels, float]]:
         yield {"service": name}, float(service.retries_off_since_at is None)
 
 
-def _counted(known: World, retries: bool) -> Iterable[tuple[Labels, float]]:
+def _counted(known: World, total: str) -> Iterable[tuple[Labels, float]]:
     for service, slot in known.slots():
-        servers = service.backend.servers if service.backend is not None else ()
-        for server in servers:
-            if slot.live and slot.replica is not None and server.port == slot.replica.port:
-                counters = server.counters
-                value = counters.retries + counters.redispatches if retries else counters.requests
-                yield {"service": service.name, "slot": str(slot.slot)}, value
+        if service.desired.service.listen is not None:
+            yield {"service": service.name, "slot": str(slot.slot)}, getattr(slot.totals, total)

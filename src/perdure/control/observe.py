@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from perdure.control import world
 from perdure.control.tell import Tell
-from perdure.control.world import ServiceState, SlotState, World
+from perdure.control.world import ServiceState, SlotState, Totals, World
 from perdure.detect import self_health, suspect, traffic
 from perdure.model.event import Fact, Severity
 from perdure.model.evidence import Beat, Outcome, Probed, Served, Sighted
@@ -108,8 +108,10 @@ class Observer:
             if (pid, replica) != (reading.pid, name) or before == server.counters:
                 continue
             served = traffic.tried(name, reading.at, before, server.counters)
+            repeated = server.counters.repeated - before.repeated
+            _add(slot.totals, served, repeated)
             requests += served.requests
-            retries += server.counters.repeated - before.repeated
+            retries += repeated
             new.append((slot, served))
         for slot, served in new:
             slot.belief = replace(slot.belief, seen=traffic.count(slot.belief.seen, served))
@@ -146,3 +148,9 @@ class Observer:
             sentence = f"{spent.retries} retries for {spent.requests} requests in 10 s: retries are switched off"
             self.tell("P20", service.name, sentence, Severity.ALARM, facts)
         self.touch(service.name)
+
+
+def _add(totals: Totals, served: Served, repeated: int) -> None:
+    totals.requests += served.requests
+    totals.failures += served.failures
+    totals.retries += max(0, repeated)

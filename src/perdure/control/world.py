@@ -30,6 +30,15 @@ class Capsule:
 
 
 @dataclass(slots=True)
+class Totals:
+    """What clients got from the replicas of a slot since the daemon started; tries of requests, so they only grow."""
+
+    requests: int = 0
+    failures: int = 0
+    retries: int = 0
+
+
+@dataclass(slots=True)
 class SlotState:
     """One slot: its replica, what is believed of it, and what the slot remembers."""
 
@@ -53,6 +62,7 @@ class SlotState:
     """The first process has ended; children may still live."""
     down_seen_at: float | None = None
     """Since when HAProxy's own checks hold it down."""
+    totals: Totals = field(default_factory=Totals)
 
     @property
     def live(self) -> bool:
