@@ -47,7 +47,8 @@ def damaged(path: Path, reason: str) -> CorruptionError:
     """The file itself is wrong: nothing was changed, and a person must decide."""
     return CorruptionError(
         f"the store {path} is damaged: {reason}",
-        f"what runs goes on; put a backup in its place, or move {path.name}* away to start with an empty store",
+        f"what runs goes on meanwhile; put a backup in its place, or move {path.name}* away to start with an empty"
+        " store, which restarts all replicas at once",
     )
 
 
