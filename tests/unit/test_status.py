@@ -8,8 +8,9 @@ from facts import HEALTHZ, conviction, desired, replica, service, verdict
 
 from perdure.control import status
 from perdure.control.world import Capsule, ServiceState, SlotState, World
-from perdure.detect import probe, suspect
+from perdure.detect import heartbeat, probe, process, suspect, traffic
 from perdure.model.replica import Slot, State
+from perdure.model.service import Heartbeat
 from perdure.model.standing import Desired, History
 from perdure.model.verdict import Sign
 
@@ -169,3 +170,31 @@ def test_what_is_switched_off_and_what_is_waited_for_is_said() -> None:
         "requests are not retried now, because the retry budget is spent",
         "it starts when database serves",
     ]
+
+
+def sentences(belief: suspect.Belief, **declared: Any) -> dict[str, str]:
+    rules = desired(service(**declared))
+    (found,) = status.explain(world(slot(1, belief=belief), wanted=rules), NOW, 1)["slots"]
+    return {one["class"]: one["sentence"] for one in found["evidence"]}
+
+
+def test_every_kind_of_evidence_says_in_words_what_it_knows() -> None:
+    beating = {"heartbeat": Heartbeat(1.0)}
+    assert sentences(suspect.Belief(), **beating) == {
+        "heartbeat": "no beat yet",
+        "traffic": "no requests lately",
+        "process": "runs",
+    }
+    asked = {HEALTHZ.label: probe.Asked(HEALTHZ.label, goods=1, last_good_at=NOW - 0.5)}
+    seen = traffic.Seen(tallies=(traffic.Tally(), traffic.Tally(40.0, 3.0), traffic.Tally()), at=NOW - 1.0)
+    known = suspect.Belief(process.Kernel(NOW - 1.5), asked, heartbeat.Told(7, NOW - 0.25), seen)
+    assert sentences(known, **beating) == {
+        "probe": "answered well 0.5 s ago",
+        "heartbeat": "last beat 0.2 s ago",
+        "traffic": "7.5% of some 40 requests failed lately",
+        "process": "stopped for 1.5 s",
+    }
+
+
+def test_a_worker_has_no_traffic_to_explain() -> None:
+    assert set(sentences(suspect.Belief(), listen=None)) == {"process"}

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from perdure.control.world import ServiceState, SlotState, World
-from perdure.detect import suspect
+from perdure.detect import probe, suspect, traffic
+from perdure.model.evidence import EvidenceClass
 from perdure.model.replica import SERVING, State
 from perdure.recover import restart
 
@@ -129,6 +130,7 @@ def _replica(service: ServiceState, slot: SlotState, now: float) -> dict[str, An
 def _explained(service: ServiceState, slot: SlotState, now: float) -> dict[str, Any]:
     replica = slot.replica
     found = suspect.suspicions(slot.belief, now, service.rules) if slot.live else ()
+    carried = service.desired.service.listen is not None
     waits_s = slot.history.next_start_at - now if not slot.live else service.look_at - now
     return {
         "slot": str(slot.slot),
@@ -147,6 +149,7 @@ def _explained(service: ServiceState, slot: SlotState, now: float) -> dict[str, 
                 "sentence": _evidence(slot, one, now),
             }
             for one in found
+            if carried or one.evidence is not EvidenceClass.TRAFFIC
         ],
         "capsule": _capsule(slot),
     }
@@ -163,12 +166,34 @@ def _facts(slot: SlotState) -> Mapping[str, Any]:
 
 
 def _evidence(slot: SlotState, one: suspect.Suspicion, now: float) -> str:
-    asked = slot.belief.asked.get(one.endpoint)
-    if asked is not None:
-        if asked.last_good_at is not None and not asked.misses:
-            return f"answered well {now - asked.last_good_at:.1f} s ago"
-        return f"{asked.misses} misses in a row: {asked.last_answer[:120]}"
+    """What the class knows now, in words."""
+    match one.evidence:
+        case EvidenceClass.PROBE:
+            return _asked(slot.belief.asked.get(one.endpoint), now)
+        case EvidenceClass.HEARTBEAT:
+            told = slot.belief.told
+            return f"last beat {now - told.last_at:.1f} s ago" if told.count else "no beat yet"
+        case EvidenceClass.TRAFFIC:
+            return _seen(slot.belief.seen, now)
+        case EvidenceClass.PROCESS:
+            since_at = slot.belief.kernel.stopped_since_at
+            return "runs" if since_at is None else f"stopped for {now - since_at:.1f} s"
     return ""
+
+
+def _asked(asked: probe.Asked | None, now: float) -> str:
+    if asked is None:
+        return "not asked yet"
+    if asked.last_good_at is not None and not asked.misses:
+        return f"answered well {now - asked.last_good_at:.1f} s ago"
+    return f"{asked.misses} misses in a row: {asked.last_answer[:120]}"
+
+
+def _seen(seen: traffic.Seen, now: float) -> str:
+    lately = seen.tallies[1]
+    if seen.at is None or now - seen.at > traffic.SPANS_S[1] or lately.requests < 1.0:
+        return "no requests lately"
+    return f"{lately.failures / lately.requests:.1%} of some {lately.requests:.0f} requests failed lately"
 
 
 def _capsule(slot: SlotState) -> dict[str, Any] | None:
