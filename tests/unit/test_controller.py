@@ -116,7 +116,16 @@ async def test_only_what_a_process_is_made_of_needs_new_processes(
 async def test_a_service_that_is_no_longer_declared_is_ended(store: MemoryStore, controller: Controller) -> None:
     await controller.apply(Deployment((WEB, API)))
     assert await controller.apply(Deployment((WEB,))) == ["api is no longer declared: it is drained and ended"]
-    assert set(store.records) == {"desired/service/web"}
+    assert set(store.records) == {"desired/service/web", "desired/release/api"}
+
+
+async def test_a_service_that_is_declared_again_is_another_release_for_its_old_replicas_may_not_have_ended(
+    store: MemoryStore, controller: Controller
+) -> None:
+    for number in (1, 2, 3):
+        await controller.apply(Deployment((WEB, API)))
+        assert wanted(store, "api").release == f"api@{number}"
+        await controller.apply(Deployment((WEB,)))
 
 
 async def test_a_restart_asks_for_a_newer_generation_of_all_or_of_one(

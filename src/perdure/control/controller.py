@@ -43,21 +43,23 @@ class Controller:
         `starting`: a daemon applies the file that it found; how many replicas somebody scaled an unchanged service to
         was an acknowledged command, and stays.
         """
-        snapshot = await self.store.read(persist.SERVICES)
+        known = (await self.store.read(persist.DESIRED)).records
         put: dict[str, Document] = {}
         sentences: list[str] = []
         for service in deployment.services:
-            record = snapshot.records.get(persist.service_key(service.name))
-            desired, sentence = _applied(service, record, starting)
+            last = known.get(persist.release_key(service.name))
+            record = known.get(persist.service_key(service.name))
+            desired, sentence = _applied(service, record, int(last.value["number"]) if last else 0, starting)
             if sentence:
                 put[persist.service_key(service.name)] = codec.encode(desired)
                 sentences.append(sentence)
         declared = {persist.service_key(service.name) for service in deployment.services}
-        delete = [key for key in snapshot.records if key not in declared]
-        sentences += [
-            f"{key.removeprefix(persist.SERVICES)} is no longer declared: it is drained and ended" for key in delete
-        ]
-        expect = {key: _revision(snapshot.records.get(key)) for key in [*put, *delete]}
+        delete = [key for key in known if key.startswith(persist.SERVICES) and key not in declared]
+        for key in delete:
+            name = key.removeprefix(persist.SERVICES)
+            put[persist.release_key(name)] = {"number": _release_number(persist.read_desired(known[key].value))}
+            sentences.append(f"{name} is no longer declared: it is drained and ended")
+        expect = {key: _revision(known.get(key)) for key in [*put, *delete]}
         events = [self._event("C01", sentence.split()[0], sentence) for sentence in sentences]
         if sentences:
             self.revision = await self.store.commit(Transaction(expect, put, delete, events, durable=True))
@@ -154,10 +156,15 @@ class Controller:
         return Event(rule, subject, sentence, severity=Severity.INFO, wall_at=self.wall())
 
 
-def _applied(service: Service, record: Record | None, starting: bool) -> tuple[Desired, str]:
-    """What is wanted after applying a declared service, and a sentence if that is a change."""
+def _applied(service: Service, record: Record | None, last_release: int, starting: bool) -> tuple[Desired, str]:
+    """What is wanted after applying a declared service, and a sentence if that is a change.
+
+    `last_release` is the number of its last release when it was declared before, or 0: its replicas may still be
+    finishing, and a name must not mean two things.
+    """
     if record is None:
-        return Desired(service, f"{service.name}@1", service.replicas), f"{service.name} is new: it is started"
+        release = f"{service.name}@{last_release + 1}"
+        return Desired(service, release, service.replicas), f"{service.name} is new: it is started"
     before = persist.read_desired(record.value)
     scaled = before.replicas != service.replicas
     if before.service == service and not before.stopped and (starting or not scaled):
@@ -166,7 +173,7 @@ def _applied(service: Service, record: Record | None, starting: bool) -> tuple[D
     if any(getattr(before.service, name) != getattr(service, name) for name in NEW_RELEASE_FIELDS) or (
         before.service.limits.open_files != service.limits.open_files
     ):
-        release = f"{service.name}@{int(before.release.rpartition('@')[2]) + 1}"
+        release = f"{service.name}@{_release_number(before) + 1}"
         sentence = f"{service.name} is replaced by {release}, one replica after the other"
     elif before.stopped:
         sentence = f"{service.name} is started"
@@ -175,6 +182,10 @@ def _applied(service: Service, record: Record | None, starting: bool) -> tuple[D
     drained = tuple(number for number in before.drained if number <= service.replicas)
     after = replace(before, service=service, release=release, replicas=service.replicas, drained=drained, stopped=False)
     return after, sentence
+
+
+def _release_number(desired: Desired) -> int:
+    return int(desired.release.rpartition("@")[2])
 
 
 def _target(target: str) -> tuple[str, int | None]:

@@ -18,7 +18,9 @@ from perdure.ports.store import Document
 
 BALANCER = "observed/balancer"
 SLOTS = "observed/slot/"
-SERVICES = "desired/service/"
+DESIRED = "desired/"
+SERVICES = DESIRED + "service/"
+RELEASES = DESIRED + "release/"
 
 
 class HasProcess(Protocol):
@@ -33,6 +35,11 @@ class HasProcess(Protocol):
 def service_key(name: str) -> str:
     """The key of what is wanted of a service."""
     return SERVICES + name
+
+
+def release_key(name: str) -> str:
+    """The key of the number of the last release of a service that is no longer declared."""
+    return RELEASES + name
 
 
 def slot_key(slot: Slot) -> str:
