@@ -22,7 +22,6 @@ ROWS = [
     ("S12", State.SUSPECT, Event.STOP_WANTED, State.STOPPING),
     ("S13", State.SUSPECT, Event.EXITED, State.STOPPED),
     ("S14", State.ISOLATED, Event.READMITTED, State.READY),
-    ("S15", State.ISOLATED, Event.DRAIN_WANTED, State.DRAINING),
     ("S16", State.ISOLATED, Event.STOP_WANTED, State.STOPPING),
     ("S17", State.ISOLATED, Event.EXITED, State.STOPPED),
     ("S18", State.DRAINING, Event.DRAIN_ENDED, State.ISOLATED),

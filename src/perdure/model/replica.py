@@ -83,7 +83,6 @@ TABLE: dict[tuple[State, Event], Transition] = {
     (State.SUSPECT, Event.STOP_WANTED): Transition(State.STOPPING, "S12", "is ended"),
     (State.SUSPECT, Event.EXITED): Transition(State.STOPPED, "S13", "ended by itself"),
     (State.ISOLATED, Event.READMITTED): Transition(State.READY, "S14", "is readmitted: it gets requests again"),
-    (State.ISOLATED, Event.DRAIN_WANTED): Transition(State.DRAINING, "S15", "finishes its requests"),
     (State.ISOLATED, Event.STOP_WANTED): Transition(State.STOPPING, "S16", "is ended"),
     (State.ISOLATED, Event.EXITED): Transition(State.STOPPED, "S17", "ended by itself"),
     (State.DRAINING, Event.DRAIN_ENDED): Transition(State.ISOLATED, "S18", "has finished its requests"),
