@@ -13,7 +13,7 @@ from dataclasses import replace
 from perdure.control import turn, world
 from perdure.control.execute import Executor
 from perdure.control.world import ServiceState, SlotState, World
-from perdure.detect import suspect, traffic
+from perdure.detect import peers, suspect, traffic
 from perdure.model.decision import Begin, Decision, Note
 from perdure.model.evidence import Beat, Exited, Outcome, Probed, Served, Sighted
 from perdure.model.replica import Exit, Process, Replica, Slot, State
@@ -226,9 +226,9 @@ class Interpreter:
             requests, failures = (int(one) for one in count.split("/"))
             served.append(Served(str(slot.slot), self.clock.now(), requests, failures))
             slot.belief = replace(slot.belief, seen=traffic.count(slot.belief.seen, served[-1]))
-        for slot, one in zip(slots, served, strict=True):
-            peers = [other.belief.seen for other in slots if other is not slot]
-            slot.belief = replace(slot.belief, seen=traffic.observe(slot.belief.seen, one, peers))
+        without = peers.leave_one_out([traffic.summary(slot.belief.seen, self.clock.now()) for slot in slots])
+        for slot, one, others in zip(slots, served, without, strict=True):
+            slot.belief = replace(slot.belief, seen=traffic.observe(slot.belief.seen, one, others))
 
     def do_paused(self, seconds: str) -> None:
         """`paused 10`: the monitor itself did not run for ten seconds, until now."""

@@ -8,7 +8,7 @@ from facts import HEALTHZ, conviction, desired, replica, service, verdict
 
 from perdure.control import status
 from perdure.control.world import Capsule, ServiceState, SlotState, World
-from perdure.detect import heartbeat, probe, process, suspect, traffic
+from perdure.detect import heartbeat, peers, probe, process, suspect, traffic
 from perdure.model.replica import Slot, State
 from perdure.model.service import Heartbeat
 from perdure.model.standing import Desired, History
@@ -186,7 +186,7 @@ def test_every_kind_of_evidence_says_in_words_what_it_knows() -> None:
         "process": "runs",
     }
     asked = {HEALTHZ.label: probe.Asked(HEALTHZ.label, goods=1, last_good_at=NOW - 0.5)}
-    seen = traffic.Seen(tallies=(traffic.Tally(), traffic.Tally(40.0, 3.0), traffic.Tally()), at=NOW - 1.0)
+    seen = traffic.Seen(tallies=(peers.Tally(), peers.Tally(40.0, 3.0), peers.Tally()), at=NOW - 1.0)
     known = suspect.Belief(process.Kernel(NOW - 1.5), asked, heartbeat.Told(7, NOW - 0.25), seen)
     assert sentences(known, **beating) == {
         "probe": "answered well 0.5 s ago",

@@ -1,5 +1,6 @@
 """What clients got: failures convict a replica when it shows more of them than its peers and its own past."""
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perdure.detect import cusum, traffic
-from perdure.detect.traffic import Seen, Tally
+from perdure.detect import cusum, peers, traffic
+from perdure.detect.peers import Peers, Tally
+from perdure.detect.traffic import Seen
 from perdure.model.evidence import Served
 from perdure.model.traffic import Counters
 from perdure.model.verdict import Sign
@@ -22,10 +24,8 @@ def read(seen: Sequence[Seen], at: float, counts: Sequence[tuple[int, int]]) -> 
     """One reading of (requests, failures) for each replica, entered as the observer enters it."""
     served = [Served("", at, requests, failures) for requests, failures in counts]
     counted = [traffic.count(one, what) for one, what in zip(seen, served, strict=True)]
-    return [
-        traffic.observe(one, what, [*counted[:place], *counted[place + 1 :]])
-        for place, (one, what) in enumerate(zip(counted, served, strict=True))
-    ]
+    without = peers.leave_one_out([traffic.summary(one, at) for one in counted])
+    return [traffic.observe(one, what, others) for one, what, others in zip(counted, served, without, strict=True)]
 
 
 def readings_until_convicted(counts: Sequence[tuple[int, int]], replicas: int, at_most: int = 200) -> int | None:
@@ -58,7 +58,7 @@ NONE = (0.0, 0.0)
 
 
 @pytest.mark.parametrize(
-    ("own", "peers", "healthy_share"),
+    ("own", "others", "healthy_share"),
     [
         (tallied(NONE, NONE, NONE), [], 0.002),  # nothing known: the floor
         (tallied(NONE, NONE, (1000, 50)), [], 0.05),  # its own long past
@@ -71,9 +71,12 @@ NONE = (0.0, 0.0)
     ],
 )
 def test_a_healthy_replica_would_show_the_worst_of_its_peers_and_its_own_past(
-    own: Seen, peers: list[Seen], healthy_share: float
+    own: Seen, others: list[Seen], healthy_share: float
 ) -> None:
-    assert traffic.healthy_share(own, peers) == pytest.approx(healthy_share)
+    summaries = [traffic.summary(replace(one, at=1.0), 1.0) for one in others]
+    assert traffic.healthy_share(own, functools.reduce(Peers.joined, summaries, Peers())) == pytest.approx(
+        healthy_share
+    )
 
 
 @pytest.mark.parametrize(
@@ -125,7 +128,8 @@ def test_a_peer_that_is_asked_no_more_is_no_comparison() -> None:
     for number in range(200):
         served = Served("", 12.0 + number / 10, 10, 4)
         first, second = traffic.count(first, served), traffic.count(second, served)
-        first = traffic.observe(first, served, [second, drained])
+        second_and_drained = traffic.summary(second, served.at).joined(traffic.summary(drained, served.at))
+        first = traffic.observe(first, served, second_and_drained)
         assert traffic.judge(first, LIMIT) is None
     assert cusum.strongest(first.scores) < LIMIT / 4
 

@@ -4,13 +4,13 @@
 evidence is in `detect`. The loop is woken only by news: a good answer of a healthy replica is no news.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from perdure.control import world
 from perdure.control.tell import Tell
 from perdure.control.world import ServiceState, SlotState, Totals, World
-from perdure.detect import self_health, suspect, traffic
+from perdure.detect import peers, self_health, suspect, traffic
 from perdure.model.event import Fact, Severity
 from perdure.model.evidence import Beat, Outcome, Probed, Served, Sighted
 from perdure.model.replica import Slot, State
@@ -115,17 +115,26 @@ class Observer:
             new.append((slot, served))
         for slot, served in new:
             slot.belief = replace(slot.belief, seen=traffic.count(slot.belief.seen, served))
-        for slot, served in new:
-            others = [one for one in service.slots.values() if one is not slot and one.live]
-            if service.desired.replicas > 1 and not any(one.serves for one in others):
-                continue  # nobody to compare with, and nobody else to send its requests to
-            peers = [one.belief.seen for one in others]
-            seen = traffic.observe(slot.belief.seen, served, peers)
-            slot.belief = replace(slot.belief, seen=seen)
-            if any(seen.scores) and traffic.judge(seen, service.rules.traffic_limit, not peers) is not None:
-                self.touch(service.name)
+        if any(served.failures or any(slot.belief.seen.scores) for slot, served in new):
+            self._compare(service, {slot.slot.number: served for slot, served in new}, reading.at)
         if requests or retries:
             service.spent.append((reading.at, max(0, requests), max(0, retries)))
+
+    def _compare(self, service: ServiceState, new: Mapping[int, Served], now: float) -> None:
+        """Judge each replica that was asked against all the others; called only when something failed, or did."""
+        live = [slot for slot in service.slots.values() if slot.live]
+        serving = sum(slot.serves for slot in live)
+        without = peers.leave_one_out([traffic.summary(slot.belief.seen, now) for slot in live])
+        for slot, others in zip(live, without, strict=True):
+            served = new.get(slot.slot.number)
+            if served is None or not (served.failures or any(slot.belief.seen.scores)):
+                continue
+            if service.desired.replicas > 1 and serving == slot.serves:
+                continue  # nobody to compare with, and nobody else to send its requests to
+            seen = traffic.observe(slot.belief.seen, served, others)
+            slot.belief = replace(slot.belief, seen=seen)
+            if any(seen.scores) and traffic.judge(seen, service.rules.traffic_limit, not others.number) is not None:
+                self.touch(service.name)
 
     def _held_down(self, slot: SlotState, up: bool, at: float) -> None:
         if up:

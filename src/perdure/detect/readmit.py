@@ -7,7 +7,7 @@ only be tried again after the hold-down, on half the usual suspicion. Each relap
 
 from dataclasses import replace
 
-from perdure.detect import cusum, heartbeat, suspect, traffic
+from perdure.detect import cusum, heartbeat, peers, suspect, traffic
 from perdure.model.evidence import EvidenceClass
 from perdure.model.verdict import Conviction
 
@@ -53,7 +53,7 @@ def on_trial(belief: suspect.Belief, conviction: Conviction, now: float, rules: 
     held_share = 0.5 if conviction.evidence is EvidenceClass.TRAFFIC else 0.0
     scores = (rules.traffic_limit * held_share,) * len(cusum.GRID)
     past = belief.seen.tallies[2]
-    seen = traffic.Seen(scores, (traffic.Tally(), traffic.Tally(), past), now)
+    seen = traffic.Seen(scores, (peers.Tally(), peers.Tally(), past), now)
     return replace(suspect.started(belief), seen=seen)
 
 

@@ -14,10 +14,10 @@ tried three times here is no comparison).
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from perdure.detect import cusum
+from perdure.detect import cusum, peers
+from perdure.detect.peers import Peers, Tally
 from perdure.model.evidence import EvidenceClass, Served
 from perdure.model.traffic import Counters
 from perdure.model.verdict import Sign, Verdict
@@ -39,14 +39,6 @@ FORGET_S = 60.0
 """The time constant with which suspicion fades."""
 SHARE_REQUESTS_MIN = 10.0
 """Requests in the last 10 s from which on a failing share is told."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """Decayed counts of requests and failures over one time constant."""
-
-    requests: float = 0.0
-    failures: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,22 +87,29 @@ def count(seen: Seen, served: Served) -> Seen:
     return replace(seen, scores=scores, tallies=(first, second, third), at=served.at)
 
 
-def observe(seen: Seen, served: Served, peers: Sequence[Seen]) -> Seen:
-    """Add one reading to the scores, against the peers' tallies, which hold the same reading already.
+def summary(seen: Seen, now: float) -> Peers:
+    """What a replica is to its peers at `now`: faded, for it may not have been asked in this reading."""
+    if seen.at is None or now - seen.at > SPANS_S[1]:
+        return peers.UNASKED
+    shown, lately = (
+        _faded(tally, (now - seen.at) / span_s) for tally, span_s in zip(seen.tallies[:2], SPANS_S[:2], strict=True)
+    )
+    return peers.of_one(shown, lately, seen.at)
+
+
+def observe(seen: Seen, served: Served, others: Peers) -> Seen:
+    """Add one reading to the scores, against the tallies of its peers, which hold the same reading already.
 
     A peer that was not asked lately (10 s), being drained or just started, is no comparison; with no other one the
     reading is no evidence.
     """
-    if not served.failures and not any(seen.scores):
-        return seen
-    if peers and seen.alone:
+    if others.number and seen.alone:
         seen = Seen(tallies=seen.tallies, at=seen.at)
-    asked = [_faded(peer, served.at) for peer in peers if _asked_lately(peer, served.at)]
-    if peers and not asked:
+    if others.number and not others.asked:
         return replace(seen, compared=False)
     good = served.requests - served.failures
-    bad = served.failures if _stands_out(seen, asked) else 0
-    scores = cusum.observe(seen.scores, bad, good, healthy_share(seen, asked))
+    bad = served.failures if _stands_out(seen, others) else 0
+    scores = cusum.observe(seen.scores, bad, good, healthy_share(seen, others))
     if not any(scores):
         return Seen(scores, seen.tallies, seen.at)
     since_at = seen.failing_since_at if seen.failing_since_at is not None else served.at
@@ -121,8 +120,8 @@ def observe(seen: Seen, served: Served, peers: Sequence[Seen]) -> Seen:
         seen.requests + served.requests,
         seen.failures + served.failures,
         since_at,
-        compared=not peers or any(peer.at is not None and peer.at >= since_at for peer in peers),
-        alone=not peers,
+        compared=not others.number or others.asked_at >= since_at,
+        alone=not others.number,
     )
 
 
@@ -140,12 +139,10 @@ def failing_share(seen: Seen, now: float) -> float | None:
     return lately.failures / lately.requests
 
 
-def healthy_share(seen: Seen, peers: Sequence[Seen]) -> float:
+def healthy_share(seen: Seen, others: Peers) -> float:
     """q0: the worst of the peers now, the peers lately, and this replica's own long run; between floor and ceiling."""
-    now = _share([peer.tallies[0] for peer in peers])
-    lately = _share([peer.tallies[1] for peer in peers])
-    past = _share([seen.tallies[2]]) if seen.tallies[2].requests >= 1 / FLOOR else 0.0
-    return min(CEILING, max(FLOOR, now, lately, past))
+    past = seen.tallies[2].share if seen.tallies[2].requests >= 1 / FLOOR else 0.0
+    return min(CEILING, max(FLOOR, others.now.share, others.lately.share, past))
 
 
 def judge(seen: Seen, limit: float, alone: bool = False) -> Verdict | None:
@@ -165,24 +162,15 @@ def judge(seen: Seen, limit: float, alone: bool = False) -> Verdict | None:
     )
 
 
-def _stands_out(seen: Seen, peers: Sequence[Seen]) -> bool:
+def _stands_out(seen: Seen, others: Peers) -> bool:
     """Whether this replica fails clearly more than its healthiest peer: a larger share of its requests now, for the
     memory of a healthy second hides the same of both; and more of them lately, for a busy replica that gets hardly
     anything but repeats of bad requests fails most of the few that it gets.
     """
-    lowest_share = min((_share([peer.tallies[0]]) for peer in peers if peer.tallies[0].requests > 0.5), default=0.0)
-    fewest = min((peer.tallies[1].failures for peer in peers), default=0.0)
-    stands_out = _share([seen.tallies[0]]) > SHARE_STANDS_OUT * lowest_share
-    return stands_out and seen.tallies[1].failures > COUNT_STANDS_OUT * fewest
-
-
-def _asked_lately(peer: Seen, now: float) -> bool:
-    return peer.at is not None and now - peer.at <= SPANS_S[1]
-
-
-def _faded(peer: Seen, now: float) -> Seen:
-    """What is remembered of a peer at `now`, which may not have been asked in this reading."""
-    return count(peer, Served("", now, 0, 0)) if peer.at != now else peer
+    lowest_share = others.lowest_share if others.lowest_share < peers.INFINITY else 0.0
+    fewest = others.fewest_failures if others.asked else 0.0
+    now, lately, _ = seen.tallies
+    return now.share > SHARE_STANDS_OUT * lowest_share and lately.failures > COUNT_STANDS_OUT * fewest
 
 
 def _decayed(tally: Tally, spans: float, served: Served) -> Tally:
@@ -190,7 +178,6 @@ def _decayed(tally: Tally, spans: float, served: Served) -> Tally:
     return Tally(tally.requests * kept + served.requests, tally.failures * kept + served.failures)
 
 
-def _share(tallies: Sequence[Tally]) -> float:
-    requests = math.fsum(tally.requests for tally in tallies)
-    failures = math.fsum(tally.failures for tally in tallies)
-    return failures / requests if requests > 0.5 else 0.0
+def _faded(tally: Tally, spans: float) -> Tally:
+    kept = math.exp(-spans)
+    return Tally(tally.requests * kept, tally.failures * kept) if spans else tally
