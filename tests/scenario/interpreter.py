@@ -260,10 +260,10 @@ class Interpreter:
         for _ in range(100):
             service, now = self._service, self.clock.now()
             self._read()
-            facts = turn.Facts(service.desired, world.standings(service, now), True, service.bucket)
+            facts = turn.Facts(service.desired, world.standings(service, now), True, service.bucket, service.shared_at)
             plan = turn.decide(facts, now)
             assert plan == turn.decide(facts, now)
-            service.bucket = plan.bucket
+            service.bucket, service.shared_at = plan.bucket, plan.shared_at
             for decision in self._news(plan.decisions):
                 self._carry_out(decision)
             if not any(not isinstance(decision.change, Note) for decision in plan.decisions):

@@ -164,3 +164,18 @@ def test_a_replica_that_starts_or_is_suspected_is_asked_more_often(
 def test_a_check_that_is_quick_already_is_not_slowed_down_by_suspicion() -> None:
     quick = replace(HEALTHZ, interval_s=0.05)
     assert probe.interval_s(quick, after(probed(Outcome.REFUSED, 0.0)), False, 0.0) == 0.05
+
+
+@pytest.mark.parametrize(
+    ("results", "sign"),
+    [
+        ([Outcome.GOOD], None),
+        ([Outcome.GOOD, Outcome.STATUS], Sign.STATUS),
+        ([Outcome.STATUS, Outcome.GOOD], None),
+        ([Outcome.STATUS, Outcome.TIMEOUT], None),
+        ([Outcome.TIMEOUT, Outcome.CONTENT], Sign.CONTENT),
+    ],
+)
+def test_the_last_bad_answer_is_a_hint_and_silence_is_none(results: list[Outcome], sign: Sign | None) -> None:
+    asked = after(*(probed(outcome, float(at)) for at, outcome in enumerate(results)))
+    assert probe.hint(asked) is sign

@@ -3,6 +3,7 @@
 import pytest
 
 from perdure.detect import scope
+from perdure.model.service import Check, CheckKind
 from perdure.model.verdict import DEFINITIVE, Sign
 
 HANG, STATUS = Sign.HANG, Sign.STATUS
@@ -52,3 +53,23 @@ def test_half_of_the_replicas_that_fail_requests_fail_together(
     shares: list[float | None], replicas: int, together: bool
 ) -> None:
     assert scope.failing_together(shares, replicas) is together
+
+
+@pytest.mark.parametrize(
+    ("sign", "after_s", "interval_s", "kept"),
+    [
+        (Sign.STATUS, 2.9, 1.0, True),
+        (Sign.STATUS, 3.1, 1.0, False),
+        (Sign.CONTENT, 9.0, 10.0, True),
+        (Sign.REFUSED, 1.0, 1.0, True),
+        (Sign.HANG, 0.1, 1.0, False),
+        (Sign.REQUESTS, 0.1, 1.0, False),
+    ],
+)
+def test_a_cause_that_ended_for_some_is_remembered_until_all_were_asked(
+    sign: Sign, after_s: float, interval_s: float, kept: bool
+) -> None:
+    checks = [Check(CheckKind.TCP, interval_s=interval_s)]
+    shared_at = scope.remembered({}, frozenset({sign}), checks, 100.0)
+    assert shared_at == {sign: 100.0}
+    assert scope.remembered(shared_at, frozenset(), checks, 100.0 + after_s) == (shared_at if kept else {})

@@ -58,6 +58,14 @@ def test_an_isolated_replica_counts_towards_what_is_shared() -> None:
     assert turn.shared_signs([later, bad(2, Sign.STATUS), standing(3)], 3) == {Sign.STATUS}
 
 
+def test_a_replica_whose_last_answer_looked_the_same_makes_a_sign_shared() -> None:
+    """It is too little for a verdict on that one, but whoever is convicted now is not alone to blame."""
+    first, second = bad(1, Sign.STATUS), standing(2, hint=Sign.STATUS)
+    assert turn.shared_signs([first, second, standing(3)], 3) == {Sign.STATUS}
+    assert turn.shared_signs([first, standing(2, hint=Sign.CONTENT), standing(3)], 3) == frozenset()
+    assert [one.rule for one in plan(first, second, standing(3)).decisions] == ["R05"]
+
+
 def test_a_replica_that_is_being_ended_for_a_sign_still_shares_it() -> None:
     ending = standing(1, State.STOPPING, conviction=conviction(Sign.HANG))
     assert turn.shared_signs([ending, bad(2, Sign.HANG), standing(3)], 3) == {Sign.HANG}

@@ -184,8 +184,8 @@ class Agent:
     def _decide(self, service: ServiceState, now: float) -> Sequence[Decision]:
         standings = world.standings(service, now)
         ready = self._dependencies_ready(service)
-        plan = turn.decide(turn.Facts(service.desired, standings, ready, service.bucket), now)
-        service.bucket = plan.bucket
+        plan = turn.decide(turn.Facts(service.desired, standings, ready, service.bucket, service.shared_at), now)
+        service.bucket, service.shared_at = plan.bucket, plan.shared_at
         news = _few_starts(self._news(service, plan.decisions))
         decisions = [decision for decision in news if self._prepare(service, decision)]
         silence_at = min(

@@ -6,7 +6,7 @@ inbox as evidence. Results that span a pause of the monitor itself are void and 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
 import structlog
@@ -24,6 +24,7 @@ from perdure.ports.runner import Runner
 SIGHT_EVERY_S = 0.25
 MEMORY_EVERY_S = 2.0
 VOID_AGAIN_S = 0.1
+PEERS_ASKED_MAX = 16
 
 log = structlog.get_logger()
 
@@ -128,6 +129,7 @@ class Monitor:
             asked = slot.belief.asked.get(check.label, probe.Asked(check.label))
             if not void and probe.wants_burst(asked) and slot.replica.state is not State.STARTING:
                 self._burst(service, slot, check)
+                self._ask_peers(service, slot, check)
             starting = slot.replica.state is State.STARTING
             since_start_s = started_at - slot.replica.since_at
             pause_s = VOID_AGAIN_S if void else probe.interval_s(check, asked, starting, since_start_s)
@@ -135,9 +137,24 @@ class Monitor:
 
     def _burst(self, service: ServiceState, slot: SlotState, check: Check) -> None:
         for number in range(probe.BURST):
-            task = asyncio.create_task(self._burst_probe(service, slot, check, number * probe.BURST_SPACING_S))
-            self._bursts.add(task)
-            task.add_done_callback(self._bursts.discard)
+            self._started(self._burst_probe(service, slot, check, number * probe.BURST_SPACING_S))
+
+    def _started(self, asking: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(asking, name="ask once more")
+        self._bursts.add(task)
+        task.add_done_callback(self._bursts.discard)
+
+    def _ask_peers(self, service: ServiceState, slot: SlotState, check: Check) -> None:
+        """Find out at once whether the others show the same: then the cause is shared, and nobody is to be isolated."""
+        serving = [one for one in service.slots.values() if one is not slot and one.serves]
+        for peer in serving[:PEERS_ASKED_MAX]:
+            self._started(self._ask_peer(service, peer, check))
+
+    async def _ask_peer(self, service: ServiceState, peer: SlotState, check: Check) -> None:
+        void = await self._probe(service, peer, check, min(check.timeout_s, probe.BURST_TIMEOUT_S))
+        asked = peer.belief.asked.get(check.label, probe.Asked(check.label))
+        if not void and probe.wants_burst(asked) and peer.serves:
+            self._burst(service, peer, check)
 
     async def _burst_probe(self, service: ServiceState, slot: SlotState, check: Check, delay_s: float) -> None:
         await self.clock.sleep_until(self.clock.now() + delay_s)

@@ -4,8 +4,8 @@
 urgency and keeps one change for each slot, since the next turn decides anew from what came of it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from perdure.detect import scope
 from perdure.model.decision import Decision, Note
@@ -24,6 +24,8 @@ class Facts:
     standings: Sequence[Standing]
     dependencies_ready: bool
     bucket: restart.Bucket
+    shared_at: Mapping[Sign, float] = field(default_factory=dict)
+    """When each sign was last shared, by the plan before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +35,15 @@ class Plan:
     decisions: tuple[Decision, ...]
     bucket: restart.Bucket
     look_again_at: float
+    shared_at: Mapping[Sign, float] = field(default_factory=dict)
 
 
 def decide(facts: Facts, now: float) -> Plan:
     """The decisions that are due at `now`; deciding twice on the same facts gives the same plan."""
     desired, standings = facts.desired, facts.standings
-    shared = shared_signs(standings, desired.replicas)
     service = desired.service
+    shared_at = scope.remembered(facts.shared_at, shared_signs(standings, desired.replicas), service.asked, now)
+    shared = frozenset(shared_at)
     found = [
         *isolate.decide(standings, desired.replicas, shared),
         *restart.condemn(service, standings, shared, facts.bucket, now),
@@ -51,11 +55,13 @@ def decide(facts: Facts, now: float) -> Plan:
         restart.look_again_at(service, standings, facts.bucket, now),
         replicate.next_start_at(desired, standings) if facts.dependencies_ready else float("inf"),
     )
-    return Plan(tuple(decisions), bucket, look_again_at)
+    return Plan(tuple(decisions), bucket, look_again_at, shared_at)
 
 
 def shared_signs(standings: Sequence[Standing], replicas: int) -> frozenset[Sign]:
-    """What half of the replicas or more have in common, those included that are isolated or being ended for it."""
+    """What half of the replicas or more have in common: those included that are isolated or being ended for it, and
+    those whose last answer looked the same though it is too little for a verdict on them.
+    """
     shared = scope.shared_signs([_sign(standing) for standing in standings if standing.live], replicas)
     if scope.failing_together([standing.failing_share for standing in standings if standing.serving], replicas):
         shared |= {Sign.REQUESTS}
@@ -67,7 +73,7 @@ def _sign(standing: Standing) -> Sign | None:
         return standing.verdict.sign
     if standing.state_is(State.ISOLATED, State.STOPPING) and standing.conviction is not None:
         return standing.conviction.sign
-    return None
+    return standing.hint if standing.serving else None
 
 
 def _one_each(found: Sequence[Decision]) -> list[Decision]:

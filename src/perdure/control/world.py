@@ -5,14 +5,14 @@ in the store (`record`); the rest is evidence, which is gathered anew after a re
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from perdure.detect import readmit, suspect, traffic
 from perdure.model.replica import LIVE, SERVING, Replica, Slot, State
 from perdure.model.standing import Desired, History, Standing
 from perdure.model.traffic import Admin, Backend
-from perdure.model.verdict import Conviction, Verdict
+from perdure.model.verdict import Conviction, Sign, Verdict
 from perdure.prevent import retry
 from perdure.recover import restart
 
@@ -83,6 +83,8 @@ class ServiceState:
     rules: suspect.Policy
     slots: dict[int, SlotState] = field(default_factory=dict)
     bucket: restart.Bucket = field(default_factory=lambda: restart.Bucket(2.0, 0.0))
+    shared_at: Mapping[Sign, float] = field(default_factory=dict)
+    """When each sign was last shared by half of the replicas."""
     notes: dict[str, str] = field(default_factory=dict)
     """Conditions that were told and still last: key -> sentence."""
     spent: deque[tuple[float, int, int]] = field(default_factory=deque)
@@ -189,6 +191,7 @@ def _standing(service: ServiceState, slot: SlotState, now: float) -> Standing:
         slot.history,
         verdict,
         slot.verdict_since_at,
+        hint=suspect.hint(slot.belief, service.rules) if slot.serves else None,
         suspected=state in (State.READY, State.SUSPECT) and suspect.suspected(slot.belief, now, service.rules),
         conviction=slot.conviction,
         acquitted=state is State.ISOLATED

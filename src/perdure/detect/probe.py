@@ -117,6 +117,15 @@ def judge(asked: Asked, now: float, limit: float) -> Verdict | None:
     )
 
 
+def hint(asked: Asked) -> Sign | None:
+    """What the last answer looked like when it was a bad one: too little for a verdict on this replica, but enough to
+    doubt that another one, which shows the same, is alone to blame. Silence may be a pause, and hints at nothing.
+    """
+    if not asked.misses or asked.last_outcome is None or asked.last_outcome is Outcome.TIMEOUT:
+        return None
+    return _SIGNS.get(asked.last_outcome)
+
+
 def silence_convicts_at(asked: Asked) -> float:
     """The instant at which silence is too long to be a pause; infinity while nothing is unanswered."""
     if asked.unanswered_since_at is None:

@@ -2,19 +2,38 @@
 
 When half of the replicas or more (and at least two) show the same sign, it is not one replica's fault: a dependency,
 the release, overload. Then nobody is isolated for it, and one event names the common cause. Definitive signs are
-exempt: a process that the kernel stopped is stopped, whatever its peers do.
+exempt: a process that the kernel stopped is stopped, whatever its peers do. A common cause ends for all, but they are
+asked one after the other; so a sign stays shared for a while after it was, or the last ones to be asked would be
+blamed for it.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from perdure.model.service import Check
 from perdure.model.verdict import DEFINITIVE, Sign
+
+LINGERING = frozenset({Sign.REFUSED, Sign.STATUS, Sign.CONTENT})
+"""Signs that end when their cause does. What hangs must be taken out of the way, and failed requests have a memory of
+their own.
+"""
+LINGERS_S = 3.0
+"""A sign counts as shared for so long after it was, or for the longest interval between two checks."""
 
 
 def shared_signs(signs: Sequence[Sign | None], replicas: int) -> frozenset[Sign]:
     """Signs whose scope is SHARED, given the sign of each live replica (None: healthy) and how many there should be."""
     counted = Counter(sign for sign in signs if sign is not None and sign not in DEFINITIVE)
     return frozenset(sign for sign, count in counted.items() if count >= 2 and 2 * count >= replicas)
+
+
+def remembered(
+    before: Mapping[Sign, float], shared: frozenset[Sign], checks: Sequence[Check], now: float
+) -> dict[Sign, float]:
+    """Signs that count as shared -> when they last were."""
+    lingers_s = max([LINGERS_S, *(check.interval_s for check in checks)])
+    kept = {sign: at for sign, at in before.items() if sign in LINGERING and now - at < lingers_s}
+    return kept | dict.fromkeys(shared, now)
 
 
 SHARED_SHARE = 0.1

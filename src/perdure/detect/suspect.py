@@ -130,6 +130,12 @@ def suspected(belief: Belief, now: float, rules: Policy) -> bool:
     return any(suspicion.share >= SUSPECTED_SHARE for suspicion in suspicions(belief, now, rules))
 
 
+def hint(belief: Belief, rules: Policy) -> Sign | None:
+    """What the last bad answer to any check looked like; None when all were answered well, or not at all."""
+    hints = (probe.hint(asked) for asked, _ in _declared(belief, rules))
+    return next((sign for sign in hints if sign is not None), None)
+
+
 def look_again_at(belief: Belief, now: float, rules: Policy) -> float:
     """The earliest instant after `now` at which time alone, with no new observation, can complete a verdict."""
     instants = [probe.silence_convicts_at(asked) for asked, _ in _declared(belief, rules)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from perdure.model.replica import LIVE, SERVING, Replica, Slot, State
 from perdure.model.service import Service
-from perdure.model.verdict import Conviction, Verdict
+from perdure.model.verdict import Conviction, Sign, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,8 @@ class Standing:
     history: History = field(default_factory=History)
     verdict: Verdict | None = None
     verdict_since_at: float | None = None
+    hint: Sign | None = None
+    """What its last bad answer looked like, when that is too little for a verdict."""
     suspected: bool = False
     conviction: Conviction | None = None
     acquitted: bool = False
