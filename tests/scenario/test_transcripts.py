@@ -38,8 +38,8 @@ def test_a_transcript_leads_to_the_decisions_that_are_written_in_it(
 
 @pytest.mark.parametrize("transcript", TRANSCRIPTS, ids=lambda path: path.stem)
 def test_a_disturbance_isolates_and_restarts_nobody(transcript: Path) -> None:
-    """Transcripts of disturbances (B..) hold no isolation and no ordered restart; those of faults (F..) show some, or the
-    alarm that the cause is shared.
+    """Transcripts of disturbances (B..) hold no isolation and no ordered restart; those of faults (F..) show some, or
+    the alarm that the cause is shared.
     """
     text = transcript.read_text()
     acted = REACTION.search(text) is not None
