@@ -161,6 +161,12 @@ def test_a_replica_that_starts_or_is_suspected_is_asked_more_often(
     assert probe.interval_s(HEALTHZ, asked, starting, since_start_s) == pytest.approx(expected_s)
 
 
+def test_a_starting_replica_that_answers_though_not_well_is_asked_again_soon() -> None:
+    refused, erring = after(probed(Outcome.REFUSED, 0.0)), after(probed(Outcome.STATUS, 0.0))
+    assert probe.interval_s(HEALTHZ, refused, True, 9.0) == pytest.approx(0.9)
+    assert probe.interval_s(HEALTHZ, erring, True, 9.0) == 0.25
+
+
 def test_a_check_that_is_quick_already_is_not_slowed_down_by_suspicion() -> None:
     quick = replace(HEALTHZ, interval_s=0.05)
     assert probe.interval_s(quick, after(probed(Outcome.REFUSED, 0.0)), False, 0.0) == 0.05

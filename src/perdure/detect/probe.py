@@ -32,6 +32,8 @@ PAUSE_S = 2.0
 PAUSE_TOLERATED_S = PAUSE_S + 0.05
 """The same, with the time that it takes to answer after a pause."""
 CONFIRMING_MISSES = 3
+ANSWERING_S = 0.25
+"""Pause between two probes of a starting replica that answers, if not well yet: it is about to be ready."""
 RECENT = 8
 
 _SIGNS = {
@@ -151,11 +153,13 @@ def wants_burst(asked: Asked) -> bool:
 
 
 def interval_s(check: Check, asked: Asked, starting: bool, since_start_s: float) -> float:
-    """Seconds until the next ordinary probe: quick while the replica starts, four times as quick while it is
-    suspected.
+    """Seconds until the next ordinary probe: quick while the replica starts, most of all when it answers already, if
+    not well; four times as quick while it is suspected.
     """
     if starting:
-        return min(check.interval_s, max(0.05, since_start_s / 10.0))
+        answers = asked.last_outcome not in (None, Outcome.REFUSED, Outcome.TIMEOUT)
+        slowest_s = ANSWERING_S if answers else check.interval_s
+        return min(check.interval_s, slowest_s, max(0.05, since_start_s / 10.0))
     if asked.misses or 0 < asked.goods < CONFIRMING_MISSES:
         return max(min(0.1, check.interval_s), check.interval_s / 4.0)
     return check.interval_s
