@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Protocol
 
 from perdure.model.replica import Process
 from perdure.model.service import Service
@@ -116,16 +117,14 @@ class SimulatedBackend:
         return Backend(self.service.name, servers, len(self.waiting), self.retry_allowed)
 
 
-class Clients:
+class Clients(Protocol):
     """Who gets the answers; `clients` implements it."""
 
     def answered(self, request: Request, reply: Reply) -> None:
         """The request is over."""
-        raise NotImplementedError
 
     def sent(self, request: Request, runs: Runs | None, port: int) -> None:
         """The request is sent to whoever is at a port."""
-        raise NotImplementedError
 
 
 @dataclass(slots=True)
