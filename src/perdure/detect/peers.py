@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 INFINITY = float("inf")
-SHARE_REQUESTS_MIN = 0.5
-"""Decayed requests of the last second from which on a share of them is told."""
+ONE_REQUEST = 0.5
+"""Decayed requests below this are less than one request, of which no share is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Tally:
     @property
     def share(self) -> float:
         """The share of failures, in [0, 1]; 0 when there was not even one request."""
-        return self.failures / self.requests if self.requests > SHARE_REQUESTS_MIN else 0.0
+        return self.failures / self.requests if self.requests > ONE_REQUEST else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ UNASKED = Peers(number=1)
 
 def of_one(now: Tally, lately: Tally, asked_at: float) -> Peers:
     """The summary of one replica that was asked lately."""
-    share = now.share if now.requests > SHARE_REQUESTS_MIN else INFINITY
+    share = now.share if now.requests > ONE_REQUEST else INFINITY
     return Peers(1, 1, now, lately, share, lately.failures, asked_at)
 
 
