@@ -74,7 +74,7 @@ class LoadProcess:
         assert self._process is not None and self._process.stdout is not None
         try:
             async for line in self._process.stdout:
-                message = json.loads(line)
+                message = self._parsed(line)
                 self.progress = Result.from_json(message["result"])
                 if message["final"]:
                     self.result = self.progress
@@ -82,6 +82,15 @@ class LoadProcess:
                 self._started.set()
         finally:
             self._started.set()
+
+    def _parsed(self, line: bytes) -> dict[str, Any]:
+        try:
+            message: dict[str, Any] = json.loads(line)
+        except json.JSONDecodeError as error:
+            assert self._process is not None
+            told = f"{len(line)} bytes, the last {line[-100:]!r} (exit code so far: {self._process.returncode})"
+            raise RuntimeError(f"the load's process printed a line that is no JSON: {told}") from error
+        return message
 
 
 def arguments(plan: load.Plan) -> list[str]:
@@ -156,12 +165,21 @@ async def _any_within(tasks: Sequence[asyncio.Task[Any]], period_s: float | None
 def _show(running: load.Load, said: argparse.Namespace, final: bool) -> None:
     result = running.result()
     if not (said.json or said.samples):
-        print(result.sentence(), flush=True)
+        _print(result.sentence())
         return
+    if not final:
+        # Short, so that a reader that is busy for a minute does not hold up the load: a pipe takes 64 KiB.
+        result = dataclasses.replace(result, failures=())
     message = {"final": final, "result": result.to_json()}
     if final and said.samples:
         message["samples"] = [dataclasses.astuple(sample) for sample in running.samples()]
-    print(json.dumps(message), flush=True)
+    _print(json.dumps(message))
+
+
+def _print(line: str) -> None:
+    """All of it: an unbuffered `sys.stdout` (PYTHONUNBUFFERED) drops what a signal kept it from writing."""
+    with open(1, "w", encoding="utf-8", closefd=False) as out:
+        out.write(line + "\n")
 
 
 def main() -> None:

@@ -2,14 +2,20 @@
 
 import asyncio
 import contextlib
+import fcntl
+import signal
 import socket
 import struct
+import subprocess
+import sys
+import termios
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import IO
 
 import pytest
 from bench.load import Kind, Load, Plan
-from bench.load_process import LoadProcess
+from bench.load_process import ROOT, LoadProcess
 from bench.pool import Resend
 
 Handler = Callable[["Served", int], Awaitable[None]]
@@ -294,6 +300,22 @@ async def test_the_load_in_its_own_process_stops_when_told() -> None:
     async with serving(good) as served, LoadProcess(Plan(served.url, rate=200), progress_s=0.05) as running:
         await until(lambda: running.progress.ok >= 20)
     assert running.result.ok == running.result.sent == len(served.requests) >= 20
+
+
+async def test_a_line_that_a_signal_interrupts_is_printed_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    code = "import signal; from bench.load_process import _print; signal.signal(signal.SIGTERM, lambda *_: None)"
+    command = [sys.executable, "-c", f"{code}\n_print('x' * 100_000)"]
+    printing = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)  # noqa: ASYNC220 - read with care, below
+    with printing, printing.stdout as pipe:  # type: ignore[union-attr]
+        await until(lambda: _unread_bytes(pipe) == fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ))
+        printing.send_signal(signal.SIGTERM)
+        assert pipe.read() == b"x" * 100_000 + b"\n"
+
+
+def _unread_bytes(pipe: IO[bytes]) -> int:
+    (count,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4))
+    return int(count)
 
 
 async def test_500_requests_a_second_cost_at_most_15_percent_of_a_core() -> None:
