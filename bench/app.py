@@ -4,13 +4,16 @@ It stands alone (standard library, uvloop when there), so that `python bench/app
 fast enough not to be what a bench measures. It listens on $PORT and answers:
 
     GET  /            who answers, the slot and the pid          GET /slow?s=2   after two seconds
+    GET  /pay, /search                                           the same as /
     GET  /healthz     "ok"                                       GET /pid        the pid alone
     POST /order       appends "REQUEST-ID PID" to --orders, so that a test can prove what was executed how often
 
-Faults are switched while it runs, by a request to the replica itself (`on=` work, health or all: which paths suffer;
-`share=` of the requests; a later fault replaces an earlier one):
+With `--work S` each of them takes S seconds and up to as much again. Faults are switched while it runs, by a request
+to the replica itself (`on=` work, health, all, or one path: which requests suffer; `share=` of them; a later fault
+replaces an earlier one):
 
     POST /fault?kind=error&share=0.2&status=500    POST /fault?kind=content      POST /fault?kind=slow&seconds=1
+    POST /fault?kind=slow&factor=5   takes so many times as long as `--work` says
     POST /fault?kind=close    closes unanswered    POST /fault?kind=silent       never answers, the loop lives
     POST /fault?kind=hang-loop&seconds=10          POST /fault?kind=exit&code=3  POST /fault?kind=crash   (SIGKILL)
     POST /fault?kind=memory&size=100000000         POST /fault?kind=files&count=50   POST /fault?kind=mute  (no beats)
@@ -36,6 +39,7 @@ Answer = tuple[int, bytes]
 Query = Mapping[str, str]
 REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 500: "Internal Server Error", 503: "Service Unavailable"}
 FOREVER_S = 86_400.0
+WORK = frozenset({"/", "/pay", "/search"})
 
 
 class Service:
@@ -57,13 +61,13 @@ class Service:
         if not self.fault or path == "/fault":
             return False
         on = self.fault.get("on", "work")
-        struck = on == "all" or (on == "health") == (path == "/healthz")
+        struck = on in ("all", path) or (not on.startswith("/") and (on == "health") == (path == "/healthz"))
         return struck and random.random() < float(self.fault.get("share", "1"))
 
     def answer(self, path: str, request_id: str, query: Query) -> Answer:
         """The answer of the healthy service."""
         match path:
-            case "/":
+            case "/" | "/pay" | "/search":
                 return 200, self._name
             case "/healthz":
                 return 200, b"ok"
@@ -175,7 +179,10 @@ class Connection(asyncio.Protocol):
             status, body = service.answer(path, _field(head, "x-request-id"), query)
         if kind == "content":
             body = b"wrong on purpose\n"
-        delay_s = float(fault.get("seconds", "1")) if kind == "slow" else 0.0
+        work_s = service.said.work * (1.0 + random.random()) if path in WORK else 0.0
+        delay_s = work_s
+        if kind == "slow":
+            delay_s = work_s * float(fault["factor"]) if "factor" in fault else float(fault.get("seconds", "1"))
         if path == "/slow":
             delay_s += float(query.get("s", "1"))
         if delay_s:
@@ -255,6 +262,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="An HTTP service that fails on request.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=os.environ.get("PORT", "8000"))
+    parser.add_argument("--work", type=float, default=0.0, metavar="SECONDS", help="how long a request takes at least")
     parser.add_argument("--start-delay", type=float, default=0.0, metavar="SECONDS", help="before it listens")
     parser.add_argument("--exit-at-start", type=int, metavar="CODE", help="exit at once: a crash loop")
     parser.add_argument("--ignore-sigterm", action="store_true")

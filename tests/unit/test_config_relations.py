@@ -24,6 +24,7 @@ def services(**tables: str) -> str:
         ("port = 80\nreplicas = 2", "replicas", "must be 1 when the port is fixed (got 2)"),
         ('trusted_proxies = "::1"', "trusted_proxies", "no meaning without `listen`"),
         ('listen = ":80"\nprotocol = "tcp"\ntrusted_proxies = "::1"', "trusted_proxies", "bytes carry no headers"),
+        ('listen = ":80"\nprotocol = "tcp"\nendpoints = "/pay"', "endpoints", "bytes carry no paths"),
         ('check = { http = "/", tcp = true }', "check", "exactly one of http, tcp and command (got http and tcp)"),
         ('check = { interval = "1s" }', "check", "(got none)"),
         ("check = { tcp = true, expect.status = 200 }", "check.expect", "is only for http (got tcp)"),

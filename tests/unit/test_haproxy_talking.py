@@ -12,7 +12,10 @@ from perdure.model.service import Address
 from perdure.model.traffic import Admin, BalancerChange, CloseServer, PutServer, SetRetry
 
 MAP = Path("/run/web shop/retry-1.map")
-HEADER = "# pxname,svname,qcur,scur,stot,status,econ,eresp,wretr,wredis,lbtot,hrsp_5xx,addr,srv_icur,end,"
+HEADER = (
+    "# pxname,svname,qcur,scur,stot,status,econ,eresp,wretr,wredis,lbtot,hrsp_5xx,addr,srv_icur,"
+    "hrsp_1xx,hrsp_2xx,hrsp_3xx,hrsp_4xx,hrsp_other,end,"
+)
 
 
 def put(server: str, admin: Admin, port: int | None = None) -> PutServer:
@@ -67,7 +70,7 @@ def test_any_other_answer_is_an_error(answer: str) -> None:
 
 
 def line(server: str, status: str, sessions: int = 0, idle: int = 0, port: int = 9) -> str:
-    return f"be-web,{server},0,{sessions},5,{status},1,2,3,4,6,7,127.0.0.1:{port},{idle},x,"
+    return f"be-web,{server},0,{sessions},5,{status},1,2,3,4,6,7,127.0.0.1:{port},{idle},0,90,9,1,0,x,"
 
 
 def test_what_haproxy_reports_becomes_servers() -> None:
@@ -77,9 +80,9 @@ def test_what_haproxy_reports_becomes_servers() -> None:
         HEADER,
         line("s1", "UP 1/3", sessions=2, idle=1),
         line("s2", "DOWN 1/2"),
-        "be-web,wait,,,,no check,,,,,,,,,,",
+        "be-web,wait,,,,no check" + "," * 15,
     ]
-    reader.take("\n".join([*rows, "be-web,BACKEND,4,,,UP,,,,,,,,,,", "", ""]))
+    reader.take("\n".join([*rows, "be-web,BACKEND,4,,,UP" + "," * 15, "", ""]))
     assert reader.missing() == "show stat be-web 4 3"
     reader.take("\n".join([HEADER, line("s3", "MAINT", sessions=1, port=1)]))
     (backend,) = reader.backends()
@@ -89,6 +92,7 @@ def test_what_haproxy_reports_becomes_servers() -> None:
     assert first.counters.requests == 6
     assert (first.counters.connect_errors, first.counters.response_errors, first.counters.responses_5xx) == (1, 2, 7)
     assert (first.counters.retries, first.counters.redispatches) == (3, 4)
+    assert first.counters.responses == 107
     assert (second.admin, second.up) == (Admin.READY, False)
     assert (third.port, third.admin, third.up, third.sessions) == (0, Admin.MAINT, False, 1)
 

@@ -47,7 +47,8 @@ def test_the_shortest_memory_decays_with_a_time_constant_of_a_second(elapsed_s: 
     assert second.tallies[0].requests == pytest.approx(100 * kept + 1)
     assert second.tallies[0].failures == pytest.approx(10 * kept)
     assert second.tallies[1].requests == pytest.approx(100 * math.exp(-elapsed_s / 10) + 1)
-    assert second.tallies[2].requests == pytest.approx(100 * math.exp(-elapsed_s / 600) + 1)
+    assert second.waiting.requests == pytest.approx(100 * math.exp(-elapsed_s / 60) + 1)
+    assert second.tallies[2].requests == pytest.approx(100 * (1 - math.exp(-elapsed_s / 60)))
 
 
 def tallied(now: tuple[float, float], lately: tuple[float, float], past: tuple[float, float]) -> Seen:
@@ -81,7 +82,7 @@ def test_a_healthy_replica_would_show_the_worst_of_its_peers_and_its_own_past(
 
 @pytest.mark.parametrize(
     ("requests", "failures", "readings"),
-    [(10, 10, 1), (2, 2, 2), (10, 2, 4), (20, 1, 13)],
+    [(10, 10, 1), (2, 2, 2), (10, 2, 3), (20, 1, 8)],
 )
 def test_one_bad_replica_among_healthy_peers_is_convicted_within_a_few_readings(
     requests: int, failures: int, readings: int

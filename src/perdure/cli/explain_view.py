@@ -58,6 +58,8 @@ def _evidence(evidence: Any) -> Table:
     for title in ("EVIDENCE", "ENDPOINT"):
         table.add_column(title, no_wrap=True)
     table.add_column("SCORE / THRESHOLD", no_wrap=True)
+    table.add_column("Q0", no_wrap=True)
+    table.add_column("CONVICTS", no_wrap=True)
     table.add_column("WHY", overflow="fold")
     for one in evidence:
         score, threshold = one.get("score"), one.get("threshold")
@@ -65,7 +67,11 @@ def _evidence(evidence: Any) -> Table:
         colour = "magenta" if share is None else "red" if share >= 1 else "yellow" if share >= 0.25 else "green"
         figures = "unknown" if share is None else f"{score:.1f} / {threshold:.1f}"
         meter = Text.assemble((terminal.bar(share), colour), f" {figures}")
-        table.add_row(str(one.get("class")), _safe(one.get("endpoint") or "-"), meter, _safe(one.get("sentence") or ""))
+        q0, bad = one.get("q0"), one.get("bad_to_convict")
+        expected = f"{q0:.1%}" if q0 is not None else "-"
+        convicts = f"{bad} bad in a row" if bad is not None else "-"
+        why = _safe(one.get("sentence") or "")
+        table.add_row(str(one.get("class")), _safe(one.get("endpoint") or "-"), meter, expected, convicts, why)
     return table
 
 

@@ -67,6 +67,7 @@ def _service(name: str, section: schema.Service, folder: Path, variables: Mappin
         protocol=model.Protocol(section.protocol),
         listen=section.listen,
         trusted_proxies=section.trusted_proxies,
+        endpoints=section.endpoints,
         port=section.port,
         checks=tuple(check(one) for one in section.check),
         heartbeat=model.Heartbeat(section.heartbeat.every) if section.heartbeat is not None else None,

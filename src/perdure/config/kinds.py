@@ -176,6 +176,15 @@ def _url_path(value: object) -> str:
     return text
 
 
+def _url_paths(value: object) -> tuple[str, ...]:
+    listed = value if isinstance(value, list) else [value]
+    paths = tuple(_url_path(item) for item in listed)
+    for path in paths:
+        if "?" in path:
+            raise Mistake(f"must be a path without a query {got(path)}", "remove what follows the question mark")
+    return paths
+
+
 def _statuses(value: object) -> tuple[int, ...]:
     listed = value if isinstance(value, list) else [value]
     for item in listed:
@@ -245,6 +254,7 @@ WORDS = Kind("text, split as a shell does, or a list of texts", _words)
 TEXTS = Kind("text or a list of texts", _texts, _listed)
 SIGNAL = Kind("a signal's name", _signal, lambda value: f'"{value}"')
 URL_PATH = Kind("a URL's path", _url_path, lambda value: f'"{value}"')
+URL_PATHS = Kind("a URL's path, or a list of them", _url_paths, _listed)
 STATUSES = Kind("an HTTP status or a list of them", _statuses, _listed)
 HEADER_NAME = Kind("an HTTP header's name", _header_name)
 HEADER_VALUE = Kind("text", _header_value)

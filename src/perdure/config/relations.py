@@ -24,7 +24,7 @@ def problems(reading: Reading) -> Iterator[Problem]:
     for name, service in reading.document.service.items():
         yield from _name(name)
         yield from _fixed_port(reading, name, service)
-        yield from _trusted_proxies(reading, name, service)
+        yield from _only_for_http(reading, name, service)
         yield from _environment(reading, name)
         yield from _checks(reading, name, service)
         yield from _retry(reading, name, service.retry)
@@ -56,16 +56,19 @@ def _fixed_port(reading: Reading, name: str, service: schema.Service) -> Iterato
         )
 
 
-def _trusted_proxies(reading: Reading, name: str, service: schema.Service) -> Iterator[Problem]:
+def _only_for_http(reading: Reading, name: str, service: schema.Service) -> Iterator[Problem]:
     at = ("service", name)
-    if not service.trusted_proxies or not (reading.sound(*at, "listen") and reading.sound(*at, "protocol")):
+    if not (reading.sound(*at, "listen") and reading.sound(*at, "protocol")):
         return
-    if service.listen is None or service.protocol != "http":
-        yield Problem(
-            explain.path_text((*at, "trusted_proxies")),
-            'has no meaning without `listen` and protocol = "http": bytes carry no headers',
-            "remove it",
-        )
+    if service.listen is not None and service.protocol == "http":
+        return
+    for key, why in (("trusted_proxies", "bytes carry no headers"), ("endpoints", "bytes carry no paths")):
+        if getattr(service, key):
+            yield Problem(
+                explain.path_text((*at, key)),
+                f'has no meaning without `listen` and protocol = "http": {why}',
+                "remove it",
+            )
 
 
 def _environment(reading: Reading, name: str) -> Iterator[Problem]:

@@ -160,6 +160,9 @@ class Service(Section):
     trusted_proxies: Annotated[tuple[str, ...], kinds.NETWORKS] = Field(
         default=(), description="Proxies in front whose X-Forwarded headers are kept; from others they are removed."
     )
+    endpoints: Annotated[tuple[str, ...], kinds.URL_PATHS] = Field(
+        default=(), description="Paths whose requests are watched separately; others are found in the traffic."
+    )
     port: Annotated[int | None, kinds.whole(1, 65_535)] = Field(
         default=None, description="Port of the one replica, for programs that cannot be told one."
     )

@@ -63,6 +63,7 @@ def agent(parts: Parts, ports: range, surroundings: Surroundings) -> Agent:
     observer = Observer(world, parts.runner, touch, tell)
     carrier = Carrier(parts.balancer, parts.clock, observer.on_reading, tell)
     observer.on_paused = carrier.excuse
+    observer.on_overdue = lambda service, slot, path: made.monitor.confirm(service, slot, path)
     made = Agent(
         parts.clock,
         parts.runner,

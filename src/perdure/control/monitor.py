@@ -16,7 +16,7 @@ from perdure.detect import probe, self_health
 from perdure.model.errors import UnavailableError
 from perdure.model.evidence import Beat, Probed, Sighted
 from perdure.model.replica import LIVE, Process, State
-from perdure.model.service import Check
+from perdure.model.service import Check, CheckKind
 from perdure.ports.clock import Clock
 from perdure.ports.prober import Prober, Target
 from perdure.ports.runner import Runner
@@ -25,6 +25,9 @@ SIGHT_EVERY_S = 0.25
 MEMORY_EVERY_S = 2.0
 VOID_AGAIN_S = 0.1
 PEERS_ASKED_MAX = 16
+CONFIRMATIONS = 4
+"""Questions of a second each before it is given up, or begun anew."""
+ANY_STATUS = tuple(range(100, 600))
 
 log = structlog.get_logger()
 
@@ -43,6 +46,8 @@ class Monitor:
     awake: self_health.Wakefulness = field(default_factory=lambda: self_health.Wakefulness(0.0))
     _tasks: dict[str, list[asyncio.Task[None]]] = field(default_factory=dict)
     _bursts: set[asyncio.Task[None]] = field(default_factory=set)
+    _confirming: set[str] = field(default_factory=set)
+    """Replicas that are asked what clients ask, because those get no answer."""
 
     def watch(self, service: ServiceState, slot: SlotState) -> None:
         """Begin to ask a replica; what was asked before under the same name is asked no more."""
@@ -62,6 +67,14 @@ class Monitor:
     def watched(self, replica: str) -> bool:
         """Whether a replica is asked."""
         return replica in self._tasks
+
+    def confirm(self, service: ServiceState, slot: SlotState, path: str) -> None:
+        """Ask a replica what clients ask most: a request of a client has got no answer for too long."""
+        replica = slot.replica
+        if replica is not None and replica.name not in self._confirming:
+            self._confirming.add(replica.name)
+            check = Check(CheckKind.HTTP, path, expect_status=ANY_STATUS, confirms=True)
+            self._started(self._confirm(service, slot, check, replica.name))
 
     async def close(self) -> None:
         """End every task."""
@@ -134,6 +147,18 @@ class Monitor:
             since_start_s = started_at - slot.replica.since_at
             pause_s = VOID_AGAIN_S if void else probe.interval_s(check, asked, starting, since_start_s)
             at = max(started_at + pause_s, self.clock.now() + probe.SPACING_S_MIN)
+
+    async def _confirm(self, service: ServiceState, slot: SlotState, check: Check, replica: str) -> None:
+        try:
+            for _ in range(CONFIRMATIONS):
+                started_at = self.clock.now()
+                await self._probe(service, slot, check, check.timeout_s)
+                asked = slot.belief.asked.get(check.label)
+                if slot.replica is None or slot.replica.name != replica or asked is None or not asked.misses:
+                    break
+                await self.clock.sleep_until(started_at + check.timeout_s)
+        finally:
+            self._confirming.discard(replica)
 
     def _burst(self, service: ServiceState, slot: SlotState, check: Check) -> None:
         for number in range(probe.BURST):

@@ -7,14 +7,15 @@ evidence is in `detect`. The loop is woken only by news: a good answer of a heal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from perdure.control import world
+from perdure.control import sample, world
 from perdure.control.tell import Tell
 from perdure.control.world import ServiceState, SlotState, Totals, World
-from perdure.detect import peers, self_health, suspect, traffic
+from perdure.detect import peers, self_health, stall, suspect, traffic
 from perdure.model.event import Fact, Severity
 from perdure.model.evidence import Beat, Outcome, Probed, Served, Sighted
 from perdure.model.replica import Slot, State
-from perdure.model.traffic import Admin, Backend, Counters, Reading
+from perdure.model.service import Protocol
+from perdure.model.traffic import Admin, Answered, Backend, Counters, Reading, Server
 from perdure.ports.runner import Runner
 from perdure.prevent import retry
 
@@ -32,6 +33,9 @@ class Observer:
     tell: Tell
     on_paused: Callable[[float], None] = lambda pause_s: None
     """Told of each pause of the monitor, in seconds, so that others can shift their deadlines too."""
+    on_overdue: Callable[[ServiceState, SlotState, str], None] = lambda service, slot, path: None
+    """Told that a request of a client gets no answer, and which path is usually answered well and soon."""
+    _sampler: sample.Sampler = field(default_factory=sample.Sampler)
     _counters: dict[tuple[str, str], tuple[int, str, Counters]] = field(default_factory=dict)
     """Service and server -> HAProxy's pid, the replica behind the server, and the counters at the last reading."""
 
@@ -63,6 +67,7 @@ class Observer:
                 slot.replica = replace(slot.replica, since_at=slot.replica.since_at + pause.length_s)
             service.look_at = 0.0
         self._counters.clear()
+        self._sampler.forget()
         self.on_paused(pause.length_s)
         if pause.length_s < TOLD_PAUSE_S:
             return
@@ -71,15 +76,28 @@ class Observer:
 
     def on_reading(self, reading: Reading) -> None:
         """What HAProxy reports: evidence about each replica, the retry budget, and what is still in flight."""
+        lines: dict[str, list[Answered]] = {}
+        for line in reading.answered:
+            lines.setdefault(line.service, []).append(line)
         for backend in reading.backends:
             service = self.world.services.get(backend.service)
             if service is None:
                 continue
             service.backend, service.backend_at, service.lingering = backend, reading.at, reading.lingering
             self._served(service, backend, reading)
+            if self._sampler.take(service, lines.get(service.name, ()), reading.at):
+                self._touch_suspected(service)
             self._budget(service, reading.at)
             if any(slot.replica and slot.replica.state is State.DRAINING for slot in service.slots.values()):
                 self.touch(service.name)
+
+    def _touch_suspected(self, service: ServiceState) -> None:
+        """A turn is needed only where something speaks against a replica, or all show the same."""
+        for slot in service.slots.values():
+            endpoints = slot.belief.endpoints.values()
+            if any(any(seen.scores) or seen.tallies[0].failures >= 1.0 for one in endpoints for seen in one.seen):
+                self.touch(service.name)
+                return
 
     def _checked_port(self, slot: SlotState, probed: Probed) -> Probed:
         """A good answer counts only when a process of the replica's own group gave it; asked once for each replica."""
@@ -105,7 +123,11 @@ class Observer:
             name, key = slot.replica.name, (service.name, server.name)
             pid, replica, before = self._counters.get(key, (0, "", server.counters))
             self._counters[key] = (reading.pid, name, server.counters)
-            if (pid, replica) != (reading.pid, name) or before == server.counters:
+            if (pid, replica) != (reading.pid, name):
+                continue
+            if service.desired.service.protocol is Protocol.HTTP:
+                self._flown(service, slot, server, before, reading.at)
+            if before == server.counters:
                 continue
             served = traffic.tried(name, reading.at, before, server.counters)
             repeated = server.counters.repeated - before.repeated
@@ -135,6 +157,24 @@ class Observer:
             slot.belief = replace(slot.belief, seen=seen)
             if any(seen.scores) and traffic.judge(seen, service.rules.traffic_limit, not others.number) is not None:
                 self.touch(service.name)
+
+    def _flown(self, service: ServiceState, slot: SlotState, server: Server, before: Counters, at: float) -> None:
+        """What is in flight: does the replica answer at all?"""
+        stalled = slot.belief.stalled
+        if before == server.counters and not server.sessions and not stalled.open:
+            return
+        requests = server.counters.requests - before.requests
+        stalled = stall.observe(stalled, at, requests, server.counters.responses - before.responses, server.sessions)
+        slot.belief = replace(slot.belief, stalled=stalled)
+        if stall.overdue(stalled):
+            self.touch(service.name)
+            path = self._sampler.commonest(service.name)
+            if (
+                path is not None
+                and slot.serves
+                and any(one.serves for one in service.slots.values() if one is not slot)
+            ):
+                self.on_overdue(service, slot, path)
 
     def _held_down(self, slot: SlotState, up: bool, at: float) -> None:
         if up:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from perdure.control.world import ServiceState, SlotState, World
-from perdure.detect import probe, suspect, traffic
-from perdure.model.evidence import EvidenceClass
+from perdure.detect import probe, sampled, stall, suspect, traffic
+from perdure.model.evidence import MEASURED, EvidenceClass
 from perdure.model.replica import SERVING, State
 from perdure.recover import restart
 
@@ -146,10 +146,12 @@ def _explained(service: ServiceState, slot: SlotState, now: float) -> dict[str, 
                 "endpoint": one.endpoint,
                 "score": round(one.score, 2),
                 "threshold": round(one.limit, 2),
+                "q0": round(one.expected_share, 4) if one.expected_share is not None else None,
+                "bad_to_convict": one.bad_to_convict,
                 "sentence": _evidence(slot, one, now),
             }
             for one in found
-            if carried or one.evidence is not EvidenceClass.TRAFFIC
+            if carried or one.evidence not in MEASURED
         ],
         "capsule": _capsule(slot),
     }
@@ -173,8 +175,12 @@ def _evidence(slot: SlotState, one: suspect.Suspicion, now: float) -> str:
         case EvidenceClass.HEARTBEAT:
             told = slot.belief.told
             return f"last beat {now - told.last_at:.1f} s ago" if told.count else "no beat yet"
-        case EvidenceClass.TRAFFIC:
-            return _seen(slot.belief.seen, now)
+        case EvidenceClass.TRAFFIC if not one.endpoint:
+            return _share(slot.belief.seen, "failed", now)
+        case EvidenceClass.TRAFFIC | EvidenceClass.REFUSALS | EvidenceClass.TIMES:
+            return _at_endpoint(slot.belief.endpoints, one, now)
+        case EvidenceClass.STALL:
+            return f"{stall.overdue(slot.belief.stalled)} requests have had no answer for more than 2 s"
         case EvidenceClass.PROCESS:
             since_at = slot.belief.kernel.stopped_since_at
             return "runs" if since_at is None else f"stopped for {now - since_at:.1f} s"
@@ -189,11 +195,21 @@ def _asked(asked: probe.Asked | None, now: float) -> str:
     return f"{asked.misses} misses in a row: {asked.last_answer[:120]}"
 
 
-def _seen(seen: traffic.Seen, now: float) -> str:
+def _at_endpoint(endpoints: sampled.Endpoints, one: suspect.Suspicion, now: float) -> str:
+    for kind, name, seen in sampled.each(endpoints):
+        if name == one.endpoint and kind.evidence is one.evidence:
+            limit_ms = endpoints[name].limit_ms
+            slowly = f"took more than {limit_ms:.0f} ms" if limit_ms is not None else "were too few to say what is slow"
+            what = {sampled.ERRORS: "failed", sampled.REFUSALS: "were answered with 4xx"}.get(kind, slowly)
+            return _share(seen, what, now)
+    return ""
+
+
+def _share(seen: traffic.Seen, what: str, now: float) -> str:
     lately = seen.tallies[1]
     if seen.at is None or now - seen.at > traffic.SPANS_S[1] or lately.requests < 1.0:
         return "no requests lately"
-    return f"{lately.failures / lately.requests:.1%} of some {lately.requests:.0f} requests failed lately"
+    return f"{lately.failures / lately.requests:.1%} of some {lately.requests:.0f} requests {what} lately"
 
 
 def _capsule(slot: SlotState) -> dict[str, Any] | None:

@@ -44,8 +44,9 @@ def decide(facts: Facts, now: float) -> Plan:
     service = desired.service
     shared_at = scope.remembered(facts.shared_at, shared_signs(standings, desired.replicas), service.asked, now)
     shared = frozenset(shared_at)
+    common = scope.common([standing.failing for standing in standings if standing.serving], desired.replicas)
     found = [
-        *isolate.decide(standings, desired.replicas, shared),
+        *isolate.decide(standings, desired.replicas, shared, common),
         *restart.condemn(service, standings, shared, facts.bucket, now),
         *replicate.decide(desired, standings, facts.dependencies_ready, now),
     ]

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from perdure.detect import readmit, suspect, traffic
+from perdure.detect import readmit, sampled, stall, suspect, traffic
 from perdure.model.replica import LIVE, SERVING, Replica, Slot, State
 from perdure.model.standing import Desired, History, Standing
 from perdure.model.traffic import Admin, Backend
@@ -140,14 +140,22 @@ def judged(service: ServiceState, slot: SlotState, now: float) -> Verdict | None
     """The verdict on a slot's replica now; remembers since when there has been one."""
     replica = slot.replica
     convictable = replica is not None and replica.state not in (State.STOPPING, State.STOPPED)
-    alone = not any(one.serves for one in service.slots.values() if one is not slot)
-    verdict = suspect.judge(slot.belief, now, service.rules, alone) if convictable else None
+    verdict = suspect.judge(slot.belief, now, service.rules, _peered(service, slot)) if convictable else None
     if verdict is None:
         slot.verdict_since_at = None
     elif slot.verdict_since_at is None or slot.verdict is None or slot.verdict.sign is not verdict.sign:
         slot.verdict_since_at = now
     slot.verdict = verdict
     return verdict
+
+
+def _peered(service: ServiceState, slot: SlotState) -> suspect.Peered:
+    if not stall.overdue(slot.belief.stalled):
+        return suspect.Peered(not any(one.serves for one in service.slots.values() if one is not slot))
+    others = [one.belief for one in service.slots.values() if one is not slot and one.serves]
+    known = sampled.pooled([slot.belief.endpoints, *(one.endpoints for one in others)])
+    in_flight = stall.others([one.stalled for one in others], known, slot.belief.stalled.seen_at)
+    return suspect.Peered(not others, in_flight)
 
 
 def answered(service: ServiceState, slot: SlotState, now: float) -> bool:
@@ -198,6 +206,7 @@ def _standing(service: ServiceState, slot: SlotState, now: float) -> Standing:
         and slot.conviction is not None
         and readmit.acquits(slot.belief, slot.conviction, slot.history.relapses, now, service.rules),
         failing_share=traffic.failing_share(slot.belief.seen, now) if slot.live else None,
+        failing=sampled.failing(slot.belief.endpoints, now) if slot.serves else (),
         answered=state is State.STARTING and answered(service, slot, now),
         in_flight=in_flight(service, replica) if leaving and replica is not None else None,
     )

@@ -7,8 +7,8 @@ only be tried again after the hold-down, on half the usual suspicion. Each relap
 
 from dataclasses import replace
 
-from perdure.detect import cusum, heartbeat, peers, suspect, traffic
-from perdure.model.evidence import EvidenceClass
+from perdure.detect import cusum, heartbeat, peers, sampled, stall, suspect, traffic
+from perdure.model.evidence import MEASURED, EvidenceClass
 from perdure.model.verdict import Conviction
 
 GOODS_NEEDED = 3
@@ -19,7 +19,7 @@ HOLD_DOWN_S_MAX = 60.0
 
 def hold_down_s(conviction: Conviction, relapses: int) -> float:
     """How long the replica stays out at least; doubles with each relapse, at most a minute."""
-    first_s = HOLD_DOWN_TRAFFIC_S if conviction.evidence is EvidenceClass.TRAFFIC else HOLD_DOWN_S
+    first_s = HOLD_DOWN_TRAFFIC_S if conviction.evidence in MEASURED else HOLD_DOWN_S
     return min(HOLD_DOWN_S_MAX, first_s * 2.0 ** min(relapses, 10))
 
 
@@ -50,16 +50,20 @@ def on_trial(belief: suspect.Belief, conviction: Conviction, now: float, rules: 
     """The belief with which a readmitted replica starts: if failed requests convicted it, half of the limit is held
     against it; the probes from before it was acquitted are not.
     """
-    held_share = 0.5 if conviction.evidence is EvidenceClass.TRAFFIC else 0.0
-    scores = (rules.traffic_limit * held_share,) * len(cusum.GRID)
+    held = 0.5 if conviction.evidence in MEASURED else 0.0
+    everywhere = held if not conviction.endpoint else 0.0
+    scores = (rules.traffic_limit * everywhere,) * len(cusum.GRID)
     past = belief.seen.tallies[2]
-    seen = traffic.Seen(scores, (peers.Tally(), peers.Tally(), past), now)
-    return replace(suspect.started(belief), seen=seen)
+    seen = traffic.Seen(scores, (peers.Tally(), peers.Tally(), past), at=now)
+    limit = sampled.limit(rules.service.false_alarms_per_s, len(belief.endpoints))
+    endpoints = sampled.on_trial(belief.endpoints, conviction.evidence, conviction.endpoint, limit * held, now)
+    return replace(suspect.started(belief), seen=seen, endpoints=endpoints, stalled=stall.Stall())
 
 
 def _without_traffic(belief: suspect.Belief) -> suspect.Belief:
     """No requests reach an isolated replica, so what it did before can neither convict nor acquit."""
-    return replace(belief, seen=replace(belief.seen, scores=cusum.NOTHING))
+    seen = replace(belief.seen, scores=cusum.NOTHING)
+    return replace(belief, seen=seen, endpoints=sampled.without_scores(belief.endpoints), stalled=stall.Stall())
 
 
 def _answers(belief: suspect.Belief, label: str, conviction: Conviction) -> bool:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from perdure.model.service import Check
-from perdure.model.verdict import DEFINITIVE, Sign
+from perdure.model.verdict import DEFINITIVE, Common, Failing, Sign
 
 LINGERING = frozenset({Sign.REFUSED, Sign.STATUS, Sign.CONTENT})
 """Signs that end when their cause does. What hangs must be taken out of the way, and failed requests have a memory of
@@ -44,3 +44,19 @@ def failing_together(shares: Sequence[float | None], replicas: int) -> bool:
     """Whether half of the replicas or more, and at least two, fail requests of clients now."""
     failing = sum(1 for share in shares if share is not None and share >= SHARED_SHARE)
     return failing >= 2 and 2 * failing >= replicas
+
+
+def common(each: Sequence[Sequence[Failing]], replicas: int) -> tuple[Common, ...]:
+    """What half of the replicas or more, and at least two, show at the same endpoint, the worst first; `each` is what
+    every serving one shows.
+    """
+    shown: dict[tuple[Sign, str], list[Failing]] = {}
+    for failings in each:
+        for failing in failings:
+            shown.setdefault((failing.sign, failing.endpoint), []).append(failing)
+    found = []
+    for (sign, endpoint), several in shown.items():
+        if len(several) >= 2 and 2 * len(several) >= replicas:
+            worst = max(several, key=lambda one: one.share)
+            found.append(Common(sign, endpoint, len(several), worst.share, worst.status))
+    return tuple(sorted(found, key=lambda one: (one.sign is not Sign.REQUESTS, -one.share, one.endpoint)))

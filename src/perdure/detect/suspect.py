@@ -4,17 +4,20 @@ A `Belief` holds what each class of evidence says so far. `observe` adds one obs
 class is definitive, or one passes the limit and was confirmed, or two classes pass half of it each. Classes are
 independent ways of knowing, so two halves are worth a whole; the same cause seen twice in one class is not.
 
-Neighbours: `cusum` holds the arithmetic, `process`, `probe`, `heartbeat` and `traffic` one class each;
+Neighbours: `cusum` holds the arithmetic, `process`, `probe`, `heartbeat`, `traffic`, `sampled` and
+`stall` one kind of evidence each;
 `recover.isolate` acts on the verdict.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from perdure.detect import cusum, heartbeat, probe, process, traffic
+from perdure.detect import cusum, heartbeat, probe, process, sampled, stall, traffic
+from perdure.detect.times import Times
 from perdure.model.evidence import Beat, EvidenceClass, Outcome, Probed, Sighted
-from perdure.model.service import Service
+from perdure.model.service import CONFIRMING, Service
 from perdure.model.verdict import Sign, Verdict
 
 LOOKS_PER_S_TRAFFIC = 10.0
@@ -25,6 +28,8 @@ _SIGN_OF = {
     EvidenceClass.PROBE: Sign.STATUS,
     EvidenceClass.HEARTBEAT: Sign.SILENT,
     EvidenceClass.TRAFFIC: Sign.REQUESTS,
+    EvidenceClass.REFUSALS: Sign.REFUSALS,
+    EvidenceClass.TIMES: Sign.SLOW,
 }
 
 
@@ -46,6 +51,18 @@ class Belief:
     asked: Mapping[str, probe.Asked] = field(default_factory=dict)
     told: heartbeat.Told = field(default_factory=heartbeat.Told)
     seen: traffic.Seen = field(default_factory=traffic.Seen)
+    endpoints: sampled.Endpoints = field(default_factory=dict)
+    stalled: stall.Stall = field(default_factory=stall.Stall)
+
+
+@dataclass(frozen=True, slots=True)
+class Peered:
+    """What must be known of the other replicas to judge one of them."""
+
+    alone: bool = False
+    """No other replica of the service serves."""
+    in_flight: stall.Others = field(default_factory=stall.Others)
+    """Asked for only when the replica seems to be stalled."""
 
 
 class Suspicion(NamedTuple):
@@ -55,6 +72,15 @@ class Suspicion(NamedTuple):
     endpoint: str
     score: float
     limit: float
+    expected_share: float | None = None
+    """q0, what a healthy replica would show; None where nothing is counted."""
+
+    @property
+    def bad_to_convict(self) -> int | None:
+        """How many bad observations in a row would convict now; None where nothing is counted."""
+        if self.expected_share is None:
+            return None
+        return max(1, math.ceil((self.limit - self.score) / -math.log(self.expected_share)))
 
     @property
     def share(self) -> float:
@@ -86,10 +112,8 @@ def observe(belief: Belief, evidence: Probed | Sighted | Beat, rules: Policy) ->
             return replace(belief, told=heartbeat.observe(belief.told, evidence.at))
 
 
-def judge(belief: Belief, now: float, rules: Policy, alone: bool = False) -> Verdict | None:
-    """The verdict, if the evidence carries one: definitive evidence first, then the strongest class. `alone`: no other
-    replica of the service serves.
-    """
+def judge(belief: Belief, now: float, rules: Policy, others: Peered = Peered()) -> Verdict | None:
+    """The verdict, if the evidence carries one: definitive evidence first, then the strongest class."""
     definitive = process.judge(belief.kernel, rules.service.limits.memory_bytes)
     if definitive is not None:
         return definitive
@@ -97,9 +121,30 @@ def judge(belief: Belief, now: float, rules: Policy, alone: bool = False) -> Ver
         verdict = probe.judge(asked, now, limit)
         if verdict is not None and not _same_cause(belief, verdict):
             return verdict
+    confirmed = _confirmed(belief, now, rules)
+    if confirmed is not None:
+        return confirmed
     every = rules.service.heartbeat
     silent = heartbeat.judge(belief.told, now, every.every_s, rules.heartbeat_limit) if every else None
-    return silent or traffic.judge(belief.seen, rules.traffic_limit, alone) or _two_halves(belief, now, rules)
+    if silent is not None:
+        return silent
+    return (
+        stall.judge(belief.stalled, others.in_flight, rules.traffic_limit)
+        or sampled.judge(belief.endpoints, sampled.limit(rules.service.false_alarms_per_s, len(belief.endpoints)))
+        or traffic.judge(belief.seen, rules.traffic_limit, others.alone)
+        or _two_halves(belief, now, rules)
+    )
+
+
+def _confirmed(belief: Belief, now: float, rules: Policy) -> Verdict | None:
+    """Requests of clients are overdue, and so is the answer to what the monitor asked in their place."""
+    if not stall.overdue(belief.stalled):
+        return None
+    for label, asked in belief.asked.items():
+        verdict = probe.judge(asked, now, rules.traffic_limit) if label.startswith(CONFIRMING) else None
+        if verdict is not None and verdict.sign is Sign.HANG and not _same_cause(belief, verdict):
+            return replace(verdict, evidence=EvidenceClass.STALL, sign=Sign.STALLED)
+    return None
 
 
 def _same_cause(belief: Belief, verdict: Verdict) -> bool:
@@ -110,14 +155,22 @@ def _same_cause(belief: Belief, verdict: Verdict) -> bool:
 def suspicions(belief: Belief, now: float, rules: Policy) -> tuple[Suspicion, ...]:
     """Every class and endpoint with its score and limit, for `explain` and for the state SUSPECT."""
     found = [
-        Suspicion(EvidenceClass.PROBE, asked.check, cusum.strongest(asked.scores), limit)
+        Suspicion(EvidenceClass.PROBE, asked.check, cusum.strongest(asked.scores), limit, probe.HEALTHY_SHARE)
         for asked, limit in _declared(belief, rules)
     ]
     every = rules.service.heartbeat
     if every is not None:
         told = heartbeat.score(belief.told, now, every.every_s)
         found.append(Suspicion(EvidenceClass.HEARTBEAT, "", told, rules.heartbeat_limit))
-    found.append(Suspicion(EvidenceClass.TRAFFIC, "", traffic.strength(belief.seen, now), rules.traffic_limit))
+    strength, expected = traffic.strength(belief.seen, now), belief.seen.expected_share or traffic.FLOOR
+    found.append(Suspicion(EvidenceClass.TRAFFIC, "", strength, rules.traffic_limit, expected))
+    if belief.endpoints:
+        limit = sampled.limit(rules.service.false_alarms_per_s, len(belief.endpoints))
+        for kind, name, seen in sampled.each(belief.endpoints):
+            expected = seen.expected_share or kind.floor
+            found.append(Suspicion(kind.evidence, name, traffic.strength(seen, now), limit, expected))
+    if stall.overdue(belief.stalled):
+        found.append(Suspicion(EvidenceClass.STALL, "", stall.score(belief.stalled, Times()), rules.traffic_limit))
     stopped_s = process.stopped_s(belief.kernel)
     found.append(Suspicion(EvidenceClass.PROCESS, "", stopped_s, process.STOPPED_CONVICTS_S))
     return tuple(found)
@@ -166,7 +219,8 @@ def shifted(belief: Belief, pause_s: float) -> Belief:
         else one
         for label, one in belief.asked.items()
     }
-    return replace(belief, kernel=kernel, asked=asked, told=heartbeat.shifted(belief.told, pause_s))
+    told, stalled = heartbeat.shifted(belief.told, pause_s), stall.shifted(belief.stalled, pause_s)
+    return replace(belief, kernel=kernel, asked=asked, told=told, stalled=stalled)
 
 
 def _declared(belief: Belief, rules: Policy) -> Iterator[tuple[probe.Asked, float]]:
@@ -183,7 +237,8 @@ def _two_halves(belief: Belief, now: float, rules: Policy) -> Verdict | None:
         known = halves.get(suspicion.evidence)
         if suspicion.share > 0.5 and (known is None or suspicion.share > known.share):
             halves[suspicion.evidence] = suspicion
-    halves.pop(EvidenceClass.PROCESS, None)
+    for judged_apart in (EvidenceClass.PROCESS, EvidenceClass.STALL):
+        halves.pop(judged_apart, None)
     if EvidenceClass.PROBE in halves and not _speaks(belief.asked[halves[EvidenceClass.PROBE].endpoint], now):
         halves.pop(EvidenceClass.PROBE)
     if len(halves) < 2:

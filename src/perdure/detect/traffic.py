@@ -34,9 +34,13 @@ COUNT_STANDS_OUT = 2.05
 as many of the three tries as the other, which is nobody's fault."""
 SPANS_S = (1.0, 10.0, 600.0)
 """The time constants over which requests and failures are remembered, exponentially."""
+DELAY_S = 60.0
+"""What happens now enters the long run with this delay on average, or a slow illness would become the replica's own
+past before it is found."""
 
 FORGET_S = 60.0
 """The time constant with which suspicion fades."""
+NONE = Tally()
 SHARE_REQUESTS_MIN = 10.0
 """Requests in the last 10 s from which on a failing share is told."""
 
@@ -46,7 +50,9 @@ class Seen:
     """The evidence of traffic about one replica: scores, and its tallies over `SPANS_S`."""
 
     scores: cusum.Scores = cusum.NOTHING
-    tallies: tuple[Tally, Tally, Tally] = (Tally(), Tally(), Tally())
+    tallies: tuple[Tally, Tally, Tally] = (NONE, NONE, NONE)
+    waiting: Tally = NONE
+    """What has not entered the long run yet."""
     at: float | None = None
     requests: int = 0
     failures: int = 0
@@ -57,6 +63,8 @@ class Seen:
     """Whether a peer was asked since then, or there is none: without it nobody knows whose fault it is."""
     alone: bool = False
     """The present suspicion was gathered while there was no peer."""
+    expected_share: float | None = None
+    """q0 at the last comparison; None when there was none since the last suspicion."""
 
 
 def tried(replica: str, at: float, before: Counters, after: Counters) -> Served:
@@ -80,11 +88,17 @@ def tried(replica: str, at: float, before: Counters, after: Counters) -> Served:
 def count(seen: Seen, served: Served) -> Seen:
     """Enter one reading into the tallies; call it for every replica of the service before `observe`."""
     elapsed_s = served.at - seen.at if seen.at is not None else 0.0
-    first, second, third = (
-        _decayed(tally, elapsed_s / span_s, served) for tally, span_s in zip(seen.tallies, SPANS_S, strict=True)
+    first, second = (
+        _decayed(tally, elapsed_s / span_s, served) for tally, span_s in zip(seen.tallies, SPANS_S[:2], strict=False)
     )
+    left = _faded(seen.waiting, elapsed_s / DELAY_S)
+    old = _faded(seen.tallies[2], elapsed_s / SPANS_S[2])
+    third = Tally(
+        old.requests + seen.waiting.requests - left.requests, old.failures + seen.waiting.failures - left.failures
+    )
+    waiting = Tally(left.requests + served.requests, left.failures + served.failures)
     scores = tuple(score * math.exp(-elapsed_s / FORGET_S) for score in seen.scores)
-    return replace(seen, scores=scores, tallies=(first, second, third), at=served.at)
+    return replace(seen, scores=scores, tallies=(first, second, third), waiting=waiting, at=served.at)
 
 
 def summary(seen: Seen, now: float) -> Peers:
@@ -97,31 +111,35 @@ def summary(seen: Seen, now: float) -> Peers:
     return peers.of_one(shown, lately, seen.at)
 
 
-def observe(seen: Seen, served: Served, others: Peers) -> Seen:
-    """Add one reading to the scores, against the tallies of its peers, which hold the same reading already.
+def observe(seen: Seen, served: Served, others: Peers, floor: float = FLOOR) -> Seen:
+    """Add one reading to the scores, against the tallies of its peers, which hold the same reading already; `floor` is
+    the least q0.
 
     A peer that was not asked lately (10 s), being drained or just started, is no comparison; with no other one the
     reading is no evidence.
     """
     if others.number and seen.alone:
-        seen = Seen(tallies=seen.tallies, at=seen.at)
+        seen = Seen(tallies=seen.tallies, waiting=seen.waiting, at=seen.at)
     if others.number and not others.asked:
         return replace(seen, compared=False)
     good = served.requests - served.failures
     bad = served.failures if _stands_out(seen, others) else 0
-    scores = cusum.observe(seen.scores, bad, good, healthy_share(seen, others))
+    expected = healthy_share(seen, others, floor)
+    scores = cusum.observe(seen.scores, bad, good, expected)
     if not any(scores):
-        return Seen(scores, seen.tallies, seen.at)
+        return Seen(scores, seen.tallies, seen.waiting, seen.at)
     since_at = seen.failing_since_at if seen.failing_since_at is not None else served.at
     return Seen(
         scores,
         seen.tallies,
+        seen.waiting,
         seen.at,
         seen.requests + served.requests,
         seen.failures + served.failures,
         since_at,
         compared=not others.number or others.asked_at >= since_at,
         alone=not others.number,
+        expected_share=expected,
     )
 
 
@@ -139,10 +157,10 @@ def failing_share(seen: Seen, now: float) -> float | None:
     return lately.failures / lately.requests
 
 
-def healthy_share(seen: Seen, others: Peers) -> float:
+def healthy_share(seen: Seen, others: Peers, floor: float = FLOOR) -> float:
     """q0: the worst of the peers now, the peers lately, and this replica's own long run; between floor and ceiling."""
-    past = seen.tallies[2].share if seen.tallies[2].requests >= 1 / FLOOR else 0.0
-    return min(CEILING, max(FLOOR, others.now.share, others.lately.share, past))
+    past = seen.tallies[2].share if seen.tallies[2].requests >= 1 / floor else 0.0
+    return min(CEILING, max(floor, others.now.share, others.lately.share, past))
 
 
 def judge(seen: Seen, limit: float, alone: bool = False) -> Verdict | None:

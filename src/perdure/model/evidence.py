@@ -18,7 +18,10 @@ class EvidenceClass(StrEnum):
     LIMIT = "limit"  # E1: a declared limit is passed
     PROBE = "probe"  # E2: Perdure asked
     HEARTBEAT = "heartbeat"  # E2': the service told
-    TRAFFIC = "traffic"  # E3: what clients got
+    TRAFFIC = "traffic"  # E3: requests of clients that fail
+    REFUSALS = "refusals"  # E3: requests of clients that are answered with 4xx
+    TIMES = "times"  # E3: how long clients wait for an answer
+    STALL = "stall"  # E3: requests that are never answered
 
 
 class Outcome(StrEnum):
@@ -82,6 +85,10 @@ class Served:
     requests: int
     failures: int
     """Connection errors, broken answers and 5xx, at most `requests`."""
+
+
+MEASURED = frozenset({EvidenceClass.TRAFFIC, EvidenceClass.REFUSALS, EvidenceClass.TIMES})
+"""What clients got, compared with the peers: it needs traffic, so an isolated replica can only be tried again."""
 
 
 Evidence = Exited | Probed | Sighted | Beat | Served

@@ -29,6 +29,10 @@ class CheckKind(StrEnum):
     COMMAND = "command"
 
 
+CONFIRMING = "http, as clients ask: "
+"""How the label of a check begins that nobody declared."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """A host and TCP port; `host` is an IP address or a name, without brackets."""
@@ -53,10 +57,14 @@ class Check:
     expect_status: tuple[int, ...] = ()
     expect_body: str | None = None
     expect_headers: tuple[tuple[str, str], ...] = ()
+    confirms: bool = False
+    """Not declared: what clients ask most, asked because requests of clients get no answer."""
 
     @property
     def label(self) -> str:
         """The name of the endpoint in evidence, events and `explain`: `http /healthz`, `tcp`, `command pg_isready`."""
+        if self.confirms:
+            return f"{CONFIRMING}{self.path}"
         match self.kind:
             case CheckKind.HTTP:
                 return f"http {self.path}"
@@ -131,6 +139,8 @@ class Service:
     """Peers (addresses or networks) whose X-Forwarded headers are true; those of all others are removed."""
     port: int | None = None
     checks: tuple[Check, ...] = ()
+    endpoints: tuple[str, ...] = ()
+    """Prefixes of paths that are watched separately, beside those that are learned."""
     heartbeat: Heartbeat | None = None
     retry: Retry = field(default_factory=Retry)
     restart: Restart = field(default_factory=Restart)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from perdure.model.replica import LIVE, SERVING, Replica, Slot, State
 from perdure.model.service import Service
-from perdure.model.verdict import Conviction, Sign, Verdict
+from perdure.model.verdict import Conviction, Failing, Sign, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,8 @@ class Standing:
     """The evidence that convicted it has turned, and the hold-down is over."""
     failing_share: float | None = None
     """Which share of its clients' requests it failed in the last 10 s; None: too few to say."""
+    failing: tuple[Failing, ...] = ()
+    """The endpoints at which it fails, refuses, or is slow now."""
     answered: bool = False
     """It answered all its checks on its own port."""
     in_flight: int | None = None

@@ -6,6 +6,7 @@ membership never reloads anything.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from perdure.model.service import Address, Service
 
@@ -28,6 +29,8 @@ class Counters:
     responses_5xx: int = 0
     retries: int = 0
     redispatches: int = 0
+    responses: int = 0
+    """HTTP answers of any status that came from the server."""
 
     @property
     def repeated(self) -> int:
@@ -61,6 +64,23 @@ class Backend:
     """Whether L7 retries are switched on (the retry budget)."""
 
 
+class Answered(NamedTuple):
+    """One request of a client, from HAProxy's log; good ones are a sample."""
+
+    service: str
+    port: int
+    """Of the replica that was asked last."""
+    method: str
+    path: str
+    """Without the query."""
+    status: int
+    """What the client got; HAProxy's own 502 and 504 included."""
+    response_ms: int | None
+    """From the request at the replica to the head of its answer; None: there was no answer."""
+    stands_for: int
+    """How many requests like it this line stands for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """One reading of the whole balancer."""
@@ -70,6 +90,8 @@ class Reading:
     backends: tuple[Backend, ...]
     lingering: frozenset[int] = frozenset()
     """Ports of replicas to which processes that were replaced still have connections."""
+    answered: tuple[Answered, ...] = ()
+    """The lines of the log since the reading before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,12 +23,18 @@ class Sign(StrEnum):
     FOREIGN = "foreign"  # another process answers on its port
     SILENT = "silent"  # its heartbeat stopped
     REQUESTS = "requests"  # requests of clients fail on it more often than on its peers
+    REFUSALS = "refusals"  # it answers 4xx more often than its peers
+    SLOW = "slow"  # it answers slowly more often than its peers
+    STALLED = "stalled"  # it takes requests and answers none
 
 
 DEFINITIVE = frozenset({Sign.STOPPED, Sign.MEMORY, Sign.FOREIGN})
 """Signs that are facts of this machine; they convict alone, and no dependency can cause them."""
 
-UNRESPONSIVE = frozenset({Sign.STOPPED, Sign.HANG, Sign.SILENT, Sign.FOREIGN})
+MEASURED = frozenset({Sign.REQUESTS, Sign.REFUSALS, Sign.SLOW})
+"""Signs that only the requests of clients show."""
+
+UNRESPONSIVE = frozenset({Sign.STOPPED, Sign.HANG, Sign.STALLED, Sign.SILENT, Sign.FOREIGN})
 """Signs that only a restart can repair."""
 
 
@@ -43,6 +49,32 @@ class Verdict:
     score: float = 0.0
     threshold: float = 0.0
     facts: Mapping[str, Fact] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """An endpoint at which a replica shows a sign in a good part of its requests: too little for a verdict on it, but
+    several replicas may have it in common.
+    """
+
+    sign: Sign
+    endpoint: str
+    share: float
+    """Of its requests in the last 10 s."""
+    status: int = 0
+    """The most frequent bad status; 0: there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What several replicas show at one endpoint."""
+
+    sign: Sign
+    endpoint: str
+    replicas: int
+    share: float
+    """The largest of their shares."""
+    status: int
 
 
 @dataclass(frozen=True, slots=True)

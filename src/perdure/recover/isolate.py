@@ -12,11 +12,16 @@ from perdure.model.decision import Advance, Decision, Note
 from perdure.model.event import Fact, Severity
 from perdure.model.replica import Event, State
 from perdure.model.standing import Standing
-from perdure.model.verdict import DEFINITIVE, Sign, Verdict
+from perdure.model.verdict import DEFINITIVE, Common, Sign, Verdict
 
 
-def decide(standings: Sequence[Standing], replicas: int, shared: frozenset[Sign]) -> list[Decision]:
-    """Suspect, clear, isolate and readmit; `replicas` is the desired number, `shared` the signs that convict nobody."""
+def decide(
+    standings: Sequence[Standing], replicas: int, shared: frozenset[Sign], common: Sequence[Common] = ()
+) -> list[Decision]:
+    """Suspect, clear, isolate and readmit; `replicas` is the desired number, `shared` the signs that convict nobody,
+    `common` what several replicas show at one endpoint, the worst first.
+    """
+    together = {(one.sign, one.endpoint) for one in common}
     floor = capacity_floor(replicas)
     serving = sum(1 for standing in standings if standing.serving)
     decisions: list[Decision] = []
@@ -31,14 +36,22 @@ def decide(standings: Sequence[Standing], replicas: int, shared: frozenset[Sign]
         elif verdict.sign in shared:
             if verdict.sign is not Sign.REQUESTS:
                 decisions.append(_shared(standing, verdict))
+        elif (verdict.sign, verdict.endpoint) in together:
+            continue
         elif serving - 1 >= floor:
             serving -= 1
             decisions.append(_isolate(standing, verdict))
         else:
             decisions.append(_held(standing, verdict, floor))
+    serving = sum(1 for standing in standings if standing.serving)
     if Sign.REQUESTS in shared:
-        decisions.append(_failing_together(standings))
-    return decisions
+        decisions.append(_failing_together(standings, common, serving))
+        common = [one for one in common if one.sign is not Sign.REQUESTS]
+    return decisions + [_common(standings[0].slot.service, one, serving) for one in common[:COMMON_TOLD]]
+
+
+COMMON_TOLD = 3
+"""Common causes that are told of one service at once."""
 
 
 def capacity_floor(replicas: int) -> int:
@@ -92,14 +105,13 @@ def _shared(standing: Standing, verdict: Verdict) -> Decision:
     return Decision("R05", service, sentence, Note(f"shared {verdict.sign.value}"), facts, Severity.ALARM)
 
 
-def _failing_together(standings: Sequence[Standing]) -> Decision:
+def _failing_together(standings: Sequence[Standing], common: Sequence[Common], serving: int) -> Decision:
     shares = [standing.failing_share for standing in standings if standing.serving and standing.failing_share]
     service = standings[0].slot.service
     worst = max(shares, default=0.0)
-    sentence = (
-        f"half of the replicas or more fail requests of clients (up to {worst:.0%} in the last 10 s):"
-        " the cause is shared, nobody is isolated"
-    )
+    where = _words(common[0], serving) if common and common[0].sign is Sign.REQUESTS else ""
+    what = where or f"half of the replicas or more fail requests of clients (up to {worst:.0%} in the last 10 s)"
+    sentence = f"{what}: the cause is shared, nobody is isolated"
     facts: dict[str, Fact] = {"sign": Sign.REQUESTS.value, "failing": len(shares), "worst_share": round(worst, 3)}
     return Decision("R07", service, sentence, Note(f"shared {Sign.REQUESTS.value}"), facts, Severity.ALARM)
 
@@ -108,3 +120,18 @@ def _held(standing: Standing, verdict: Verdict, floor: int) -> Decision:
     sentence = f"keeps its traffic because only {floor} serve (the capacity floor), although {verdict.sentence}"
     facts = {"floor": floor, "sign": verdict.sign.value}
     return Decision("R06", str(standing.slot), sentence, Note("floor"), facts, Severity.ALARM)
+
+
+def _common(service: str, one: Common, serving: int) -> Decision:
+    sentence = f"{_words(one, serving)}: the cause is shared, nobody is isolated"
+    facts: dict[str, Fact] = {"sign": one.sign.value, "endpoint": one.endpoint, "failing": one.replicas}
+    facts |= {"worst_share": round(one.share, 3), "status": one.status}
+    key = f"shared {one.sign.value} {one.endpoint}"
+    return Decision("R08", service, sentence, Note(key), facts, Severity.ALARM)
+
+
+def _words(one: Common, serving: int) -> str:
+    who = "all replicas" if one.replicas == serving else f"{one.replicas} of {serving} replicas"
+    what = {Sign.REQUESTS: "fail on", Sign.REFUSALS: "refuse requests to", Sign.SLOW: "answer slowly on"}[one.sign]
+    status = f" with {one.status}" if one.status and one.sign is not Sign.SLOW else ""
+    return f"{who} {what} {one.endpoint}{status} (up to {one.share:.0%} in the last 10 s)"

@@ -18,7 +18,7 @@ from perdure.model.event import Severity
 from perdure.model.replica import State
 from perdure.model.service import Restart, Service
 from perdure.model.standing import History, Standing
-from perdure.model.verdict import DEFINITIVE, UNRESPONSIVE, Sign, Verdict
+from perdure.model.verdict import DEFINITIVE, MEASURED, UNRESPONSIVE, Sign, Verdict
 
 HEALTHY_SPELL_S = 10.0
 """A replica that served this long resets the back-off of its slot."""
@@ -148,9 +148,10 @@ def _condemned(standing: Standing, shared: frozenset[Sign], service: Service, no
         return None
     if standing.serving and verdict.sign not in UNRESPONSIVE and now - since_at < service.restart.stop_timeout_s:
         return None
-    if verdict.sign is Sign.REQUESTS:
+    if verdict.sign in MEASURED:
         return verdict if standing.state_is(State.ISOLATED) and standing.history.relapses else None
-    if verdict.sign in shared and verdict.sign not in UNRESPONSIVE and verdict.sign is not Sign.REFUSED:
+    curable = verdict.sign in UNRESPONSIVE - {Sign.STALLED} or verdict.sign is Sign.REFUSED
+    if verdict.sign in shared and not curable:
         return None
     if verdict.sign is Sign.MEMORY:
         waited = now - since_at >= service.restart.drain_timeout_s

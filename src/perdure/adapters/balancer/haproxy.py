@@ -13,7 +13,17 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from perdure.adapters.balancer import commands, launch, lingering, listeners, memory, render, runtime, statistics
+from perdure.adapters.balancer import (
+    commands,
+    launch,
+    lingering,
+    listeners,
+    memory,
+    render,
+    runtime,
+    sample,
+    statistics,
+)
 from perdure.adapters.balancer.generation import Generation, Starter, pid_behind, stopped_listening
 from perdure.adapters.balancer.program import Program
 from perdure.model.errors import ConfigError, UnavailableError
@@ -35,6 +45,7 @@ class HAProxy:
         self._clock = clock
         self._listeners = listeners.Listeners()
         self._log = run_directory / "haproxy.log"
+        self._sample = sample.Sample(self._paths(0).log)
         self._starter = Starter(program, self._log)
         self._current: Generation | None = None
         self._draining: list[launch.Watch] = []
@@ -47,6 +58,7 @@ class HAProxy:
     async def configure(self, backends: Sequence[BackendSpec]) -> Process:
         """See the port. A process that ends while it starts is UnavailableError, with what it said last."""
         async with self._changing:
+            self._open_sample()
             listen = self._listen_addresses(backends)
             digest = self._digest(backends, listen)
             if self._current is not None and self._current.digest == digest:
@@ -66,6 +78,7 @@ class HAProxy:
     async def adopt(self, process: Process, backends: Sequence[BackendSpec]) -> bool:
         """See the port. Sockets that HAProxy does not hand back are opened beside its own at the next `configure`."""
         async with self._changing:
+            self._open_sample()
             known = memory.load(self._directory)
             self._number = max(self._number, known.generation)
             self._watch_draining(known.draining)
@@ -106,7 +119,8 @@ class HAProxy:
         at = self._clock.now()
         found = reader.backends()
         lingers = await self._lingering.ports([watch.process for watch in self._draining])
-        return Reading(at, current.process.pid, tuple(self._with_retry(backend) for backend in found), lingers)
+        backends = tuple(self._with_retry(backend) for backend in found)
+        return Reading(at, current.process.pid, backends, lingers, tuple(self._sample.take()))
 
     async def change(self, changes: Sequence[BalancerChange]) -> None:
         """See the port; what was sent before the error stays done."""
@@ -142,6 +156,7 @@ class HAProxy:
                 watch.signal(signal.SIGTERM)
             await asyncio.gather(*(watch.end(STOP_GRACE_S) for watch in ending))
             self._listeners.keep_only(())
+            self._sample.close()
             memory.save(self._directory, memory.Memory(generation=self._number))
             self._remove_files()
 
@@ -152,6 +167,7 @@ class HAProxy:
         self._draining.clear()
         self._current = None
         self._listeners.keep_only(())
+        self._sample.close()
 
     async def _replace(self, specs: Sequence[BackendSpec], listen: Mapping[str, Address], digest: str) -> Process:
         """Start the next generation; afterwards the one before only finishes its requests."""
@@ -238,6 +254,12 @@ class HAProxy:
             for path in self._directory.glob(pattern):
                 if path.name not in mine:
                     path.unlink(missing_ok=True)
+
+    def _open_sample(self) -> None:
+        try:
+            self._sample.open()
+        except OSError as error:
+            raise UnavailableError(f"HAProxy's log cannot be received: {error}", "see that it is writable") from error
 
     def _listen_addresses(self, specs: Sequence[BackendSpec]) -> Mapping[str, Address]:
         return {

@@ -24,6 +24,11 @@ again when one server is left, so it is what the first request feels after one o
 HARD_STOP_S_MIN = 60.0
 SINGLE_REPLICA_TRIES = 8
 """Measured: with 2, one of 50,000 requests still failed when the only replica was killed under full load."""
+LOGGED_PER_S = 1000
+"""Lines of HAProxy's log that all services together may cause, so that reading them costs a few percent of a core."""
+LOGGED_PER_S_MIN = 5
+LOGGED_PER_S_MAX = 100
+"""For one service: more would tell nothing sooner."""
 SOCKET_PATH_BYTES_MAX = 90
 """Of the 107 that the kernel allows; HAProxy appends its pid and a suffix while it binds."""
 WAITING_ROOM = Path(__file__).with_name("waiting_room.lua")
@@ -52,6 +57,11 @@ class Paths:
         """The map that switches L7 retries by service."""
         return self.directory / f"retry-{self.generation}.map"
 
+    @property
+    def log(self) -> Path:
+        """Where the log goes: the same in every generation, for the daemon that reads it outlives them."""
+        return self.directory / "log.sock"
+
     def waiting(self, service: str) -> Path:
         """The socket of the waiting room of a service: the same in every generation, so that requests that an old
         process still has wait in the new one.
@@ -63,7 +73,10 @@ def render(specs: Sequence[BackendSpec], listen: Mapping[str, Address], paths: P
     """The configuration; `listen` maps service -> numeric address of its listening socket, and may lack services."""
     services = [_service(spec, listen.get(spec.service.name), lua) for spec in specs]
     hard_stop_s = max([HARD_STOP_S_MIN, *(spec.service.retry.deadline_s for spec in specs)])
-    return _template().render(services=services, paths=paths, lua=lua, hard_stop_ms=_ms(hard_stop_s))
+    logged_per_s = max(LOGGED_PER_S_MIN, min(LOGGED_PER_S_MAX, LOGGED_PER_S // max(1, len(services))))
+    return _template().render(
+        services=services, paths=paths, lua=lua, hard_stop_ms=_ms(hard_stop_s), logged_per_s=logged_per_s
+    )
 
 
 def render_retry_map(specs: Sequence[BackendSpec], retry_allowed: Mapping[str, bool]) -> str:

@@ -17,6 +17,7 @@ SERVERS = 4
 _FIELDS = (
     "pxname", "svname", "qcur", "scur",
     "stot", "lbtot", "econ", "eresp", "wretr", "wredis", "hrsp_5xx",
+    "hrsp_1xx", "hrsp_2xx", "hrsp_3xx", "hrsp_4xx", "hrsp_other",
     "status", "addr", "srv_icur",
 )  # fmt: skip
 _UNUSED = Counters()
@@ -144,11 +145,11 @@ def _server(cells: Sequence[str], drained: bool) -> Server:
 
 
 def _counters(total: str, chosen: str, *rest: str) -> Counters:
-    econ, eresp, wretr, wredis, errors = (int(cell or 0) for cell in rest)
+    econ, eresp, wretr, wredis, errors, *others = (int(cell or 0) for cell in rest)
     requests = max(int(total), int(chosen or 0))
     if not requests and not econ:
         return _UNUSED
-    return Counters(requests, econ, eresp, errors, wretr, wredis)
+    return Counters(requests, econ, eresp, errors, wretr, wredis, errors + sum(others))
 
 
 def drained_servers(state: str) -> Iterable[tuple[str, str]]:
