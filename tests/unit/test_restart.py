@@ -98,6 +98,12 @@ def test_what_did_not_answer_in_time_is_ended() -> None:
     assert (decision.rule, decision.change) == ("R13", End(starting.slot, 10.0, failed=True))
 
 
+def test_a_pause_while_it_starts_is_given_back() -> None:
+    paused = replace(standing(1, State.STARTING, 100.0), stopped_s=2.0)
+    assert condemned(paused, now=161.9) == []
+    assert [one.rule for one in condemned(paused, now=162.0)] == ["R13"]
+
+
 @pytest.mark.parametrize(("sign", "grace_s"), [(Sign.FOREIGN, 10.0), (Sign.STOPPED, 0.0)])
 def test_a_starting_replica_that_cannot_recover_is_ended_before_its_time_is_up(sign: Sign, grace_s: float) -> None:
     starting = bad(1, sign, State.STARTING)

@@ -31,7 +31,7 @@ class Shown:
         taken = Counter({times.bucket(self.quick_ms): lines - self.refused - self.slow})
         taken[times.bucket(self.slow_ms)] += self.slow
         status = 502 if self.failed else 403 if self.refused else 0
-        return Batch(name, self.requests, self.failed, lines, self.refused, taken, status)
+        return Batch(name, self.requests, self.failed, self.failed, lines, self.refused, taken, status)
 
 
 @dataclass
@@ -74,8 +74,8 @@ def seconds_until_convicted(bad: Shown, others: Shown | None = None, at_most: in
     [
         (Shown(failed=20), 1),
         (Shown(failed=4), 2),
-        (Shown(failed=1), 8),
-        (Shown(requests=2, failed=2), 2),
+        (Shown(failed=1), 10),
+        (Shown(requests=2, failed=2), 4),
         (Shown(refused=20), 2),
         (Shown(refused=10), 3),
         (Shown(slow=20), 4),

@@ -10,7 +10,7 @@ from perdure.detect.stall import Others, Stall
 from perdure.model.verdict import Sign
 
 LIMIT = cusum.threshold(1 / (30 * 86_400), 10.0)
-KNOWN = times.observe(times.Times(), Counter({times.bucket(20.0): 1_000}), 1.0)
+KNOWN = times.observe(times.Times(since_at=-100.0), Counter({times.bucket(20.0): 1_000}), 1.0)
 ANSWERING = Others(answered_at=1e9, times=KNOWN)
 
 
@@ -40,20 +40,22 @@ def test_two_overdue_requests_convict_where_answers_are_quick_and_one_never_does
 
 
 def test_where_nothing_is_known_of_answers_it_takes_more_requests() -> None:
-    unknown = Others(answered_at=1e9)
-    assert stall.judge(stuck(2, 5.0), unknown, LIMIT) is None
-    assert stall.judge(stuck(5, 5.0), unknown, LIMIT) is not None
+    for unknown in (times.Times(), replace(KNOWN, since_at=-50.0)):
+        assert stall.judge(stuck(2, 5.0), Others(1e9, 0, unknown), LIMIT) is None
+        assert stall.judge(stuck(5, 5.0), Others(1e9, 0, unknown), LIMIT) is not None
 
 
 def test_requests_that_take_long_by_design_convict_nobody() -> None:
-    slow = times.observe(times.Times(), Counter({times.bucket(20.0): 500, times.bucket(30_000.0): 500}), 1.0)
+    both = Counter({times.bucket(20.0): 500, times.bucket(30_000.0): 500})
+    slow = times.observe(times.Times(since_at=-100.0), both, 1.0)
     assert stall.judge(stuck(6, 10.0), Others(1e9, 0, slow), LIMIT) is None
 
 
 def test_an_answer_or_nothing_in_flight_ends_the_stall() -> None:
     late = stuck(5, 3.0)
     assert stall.overdue(late) == 5
-    assert stall.overdue(stall.observe(late, 13.1, 0, 1, 4)) == 0
+    answered = stall.observe(late, 13.1, 0, 1, 4)
+    assert (answered.handed, stall.overdue(answered)) == (4, 0)
     assert stall.overdue(stall.observe(late, 13.1, 0, 0, 0)) == 0
 
 

@@ -82,12 +82,30 @@ def test_a_healthy_replica_would_show_the_worst_of_its_peers_and_its_own_past(
 
 @pytest.mark.parametrize(
     ("requests", "failures", "readings"),
-    [(10, 10, 1), (2, 2, 2), (10, 2, 3), (20, 1, 8)],
+    [(10, 10, 1), (2, 2, 4), (10, 2, 4), (20, 1, 8)],
 )
 def test_one_bad_replica_among_healthy_peers_is_convicted_within_a_few_readings(
     requests: int, failures: int, readings: int
 ) -> None:
     assert readings_until_convicted([(requests, failures), (requests, 0), (requests, 0)], 3) == readings
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "nats"),
+    [
+        (Tally(10, 7), Tally(20, 0), 7 * math.log(3)),  # one of three fails: seven times are enough
+        (Tally(10, 3), Tally(10, 0), 3 * math.log(2)),  # one of two: three times are not
+        (Tally(10, 5), Tally(20, 10), 0.0),  # all fail alike
+        (Tally(10, 2), Tally(20, 10), 0.0),  # it fails less often than the others
+        (Tally(10, 10), Tally(20, 10), 10 * math.log(1.5) + 10 * math.log(0.75)),  # two of three
+        (Tally(10, 0), Tally(20, 0), 0.0),
+        (Tally(), Tally(), 0.0),
+    ],
+)
+def test_failures_are_a_replicas_own_when_they_fall_on_it_more_often_than_requests_do(
+    mine: Tally, theirs: Tally, nats: float
+) -> None:
+    assert traffic.apart(mine, theirs) == pytest.approx(nats)
 
 
 @given(st.integers(1, 50), st.floats(0.0, 1.0), st.integers(2, 6))

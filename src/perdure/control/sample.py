@@ -28,6 +28,7 @@ class Cell:
 
     requests: int = 0
     failed: int = 0
+    blamed: int = 0
     lines: int = 0
     refused: int = 0
     taken: Counter[int] = field(default_factory=Counter)
@@ -39,6 +40,7 @@ class Cell:
         if status >= 500:
             self.requests += 1
             self.failed += 1
+            self.blamed += answered.tries == 1
             self.statuses[status] += 1
             return
         self.requests += answered.stands_for
@@ -52,7 +54,9 @@ class Cell:
     def batch(self, replica: str) -> sampled.Batch:
         """What was gathered, as evidence."""
         worst = max(self.statuses, key=self.statuses.__getitem__, default=0)
-        return sampled.Batch(replica, self.requests, self.failed, self.lines, self.refused, self.taken, worst)
+        return sampled.Batch(
+            replica, self.requests, self.failed, self.blamed, self.lines, self.refused, self.taken, worst
+        )
 
 
 @dataclass(slots=True)

@@ -27,14 +27,20 @@ class Kernel:
     stopped_seen_at: float | None = None
     memory_bytes: int | None = None
     memory_over: int = 0
+    forgiven_s: float = 0.0
+    """For how long it was stopped in all, each time for less than convicts."""
 
 
 def observe(kernel: Kernel, sighted: Sighted, memory_limit_bytes: int | None) -> Kernel:
     """Add one look at the process."""
     stopped = sighted.letter in STOPPED_LETTERS
     since_at = kernel.stopped_since_at if kernel.stopped_since_at is not None else sighted.at
+    resumed_s = sighted.at - since_at if kernel.stopped_since_at is not None and not stopped else 0.0
     seen = replace(
-        kernel, stopped_since_at=since_at if stopped else None, stopped_seen_at=sighted.at if stopped else None
+        kernel,
+        stopped_since_at=since_at if stopped else None,
+        stopped_seen_at=sighted.at if stopped else None,
+        forgiven_s=kernel.forgiven_s + resumed_s,
     )
     if sighted.group_memory_bytes is None or memory_limit_bytes is None:
         return seen

@@ -62,6 +62,8 @@ class Batch:
     requests: int
     """How many there were, the sample scaled up."""
     failed: int
+    blamed: int
+    """Of those, the ones that were tried on this replica alone; what was tried again failed on several."""
     lines: int
     """Lines of the sample that tell of an answer below 500."""
     refused: int
@@ -109,6 +111,7 @@ def count(before: Endpoint, batch: Batch, at: float, peers_ms: Sequence[float], 
         Served(batch.replica, at, answers, slow),
     )
     seen = tuple(traffic.count(one, look) for one, look in zip(before.seen, looks, strict=True))
+    looks = (Served(batch.replica, at, batch.requests, batch.blamed), *looks[1:])
     taken = times.observe(before.taken, batch.taken, at)
     return Endpoint(seen, taken, limit_ms, batch.worst_status or before.worst_status), looks
 
@@ -157,7 +160,7 @@ def judge(endpoints: Endpoints, limit: float) -> Verdict | None:
     worst: Verdict | None = None
     for kind, name, seen in each(endpoints):
         score = cusum.strongest(seen.scores)
-        if score >= limit and seen.compared and not seen.alone and (worst is None or score > worst.score):
+        if score >= limit and traffic.convincing(seen) and not seen.alone and (worst is None or score > worst.score):
             worst = _verdict(kind, name, endpoints[name], seen, limit)
     return worst
 

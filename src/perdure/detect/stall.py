@@ -25,6 +25,8 @@ from perdure.model.verdict import Sign, Verdict
 
 SHARE_UNKNOWN = 0.02
 """p of a request that was open for as long as a pause may take, while too few answers are known to say."""
+KNOWN_S_MIN = 60.0
+"""What takes long and is rare has not been answered yet when one has looked for a few seconds."""
 SHARE_MIN = 1e-4
 """p is never lower: one request is worth 9 nats at most."""
 READINGS = 20
@@ -41,14 +43,16 @@ class Stall:
     answered_at: float | None = None
     """When the last answer was seen."""
     open: tuple[tuple[float, int], ...] = ()
-    """Since then: instants of readings, and how many requests were handed over before each."""
+    """Instants of readings, and how many requests were handed over before each: what was in flight at the last answer,
+    as if it had just come, and what came since.
+    """
     seen_at: float = 0.0
     in_flight: tuple[int, ...] = ()
     """Requests in flight at the last readings."""
 
     @property
     def handed(self) -> int:
-        """Requests that were handed over since the last answer."""
+        """Requests that wait since the last answer, or came after it."""
         return sum(count for _, count in self.open)
 
 
@@ -65,13 +69,10 @@ class Others:
 
 
 def observe(stall: Stall, at: float, requests: int, responses: int, sessions: int) -> Stall:
-    """Add one reading: requests handed over and answers seen since the one before, and what is in flight now.
-
-    What was handed over within the same reading as an answer may be what was answered, so it does not count.
-    """
+    """Add one reading: requests handed over and answers seen since the one before, and what is in flight now."""
     in_flight = (*stall.in_flight[-(READINGS - 1) :], sessions)
     if responses or not sessions or stall.answered_at is None:
-        return Stall(at, (), at, in_flight)
+        return Stall(at, ((at, sessions),) if sessions else (), at, in_flight)
     opened = (*stall.open, (at, requests)) if requests else stall.open
     return replace(stall, open=opened, seen_at=at, in_flight=in_flight)
 
@@ -122,7 +123,7 @@ def others(each: Sequence[Stall], known: Times, now: float) -> Others:
 def _still_open(age_s: float, known: Times) -> float:
     """p: the share of requests that a healthy replica has not answered after `age_s`."""
     answers = sum(known.counts)
-    if answers < times.ANSWERS_MIN:
+    if answers < times.ANSWERS_MIN or known.at - known.since_at < KNOWN_S_MIN:
         return min(1.0, SHARE_UNKNOWN * (PAUSE_TOLERATED_S / age_s) ** 2)
     beyond = (times.longest_ms(known) / 1000.0 / age_s) ** 2 / answers
     return min(1.0, max(SHARE_MIN, times.share_above(known, age_s * 1000.0), beyond))

@@ -33,6 +33,8 @@ class Times:
 
     counts: Counts = (0.0,) * BUCKETS
     at: float = 0.0
+    since_at: float = math.inf
+    """When the first answer was seen."""
 
 
 def bucket(taken_ms: float) -> int:
@@ -48,7 +50,8 @@ def upper_ms(index: int) -> float:
 def observe(times: Times, new: Mapping[int, int], now: float) -> Times:
     """Add answers, counted by bucket."""
     kept = math.exp((times.at - now) / FADE_S) if times.at else 0.0
-    return Times(tuple(count * kept + new.get(index, 0) for index, count in enumerate(times.counts)), now)
+    counts = tuple(count * kept + new.get(index, 0) for index, count in enumerate(times.counts))
+    return Times(counts, now, min(times.since_at, now))
 
 
 def quantile_ms(times: Times, share: float = QUANTILE) -> float | None:
@@ -79,7 +82,9 @@ def merged(each: Iterable[Times]) -> Times:
     """All answers together; those of replicas that are not asked any more have faded less than they should."""
     every = list(each)
     counts = tuple(map(sum, zip(*(one.counts for one in every), strict=True)))
-    return Times(counts, max(one.at for one in every)) if every else Times()
+    if not every:
+        return Times()
+    return Times(counts, max(one.at for one in every), min(one.since_at for one in every))
 
 
 def limit_ms(peers_ms: Sequence[float]) -> float | None:

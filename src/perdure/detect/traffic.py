@@ -40,6 +40,10 @@ past before it is found."""
 
 FORGET_S = 60.0
 """The time constant with which suspicion fades."""
+APART_MIN = math.log(1000.0)
+"""Of a thousand causes that all replicas share, at most one may look like the fault of a single one: seven failures on
+one of three and none on the others, ten on one of two.
+"""
 NONE = Tally()
 SHARE_REQUESTS_MIN = 10.0
 """Requests in the last 10 s from which on a failing share is told."""
@@ -63,6 +67,10 @@ class Seen:
     """Whether a peer was asked since then, or there is none: without it nobody knows whose fault it is."""
     alone: bool = False
     """The present suspicion was gathered while there was no peer."""
+    apart: float = math.inf
+    """How much likelier it is that the failures of the last 10 s are this replica's own than that they fall on all in
+    proportion to their requests, in nats; infinity without peers.
+    """
     expected_share: float | None = None
     """q0 at the last comparison; None when there was none since the last suspicion."""
 
@@ -139,6 +147,7 @@ def observe(seen: Seen, served: Served, others: Peers, floor: float = FLOOR) -> 
         since_at,
         compared=not others.number or others.asked_at >= since_at,
         alone=not others.number,
+        apart=apart(seen.tallies[1], others.lately) if others.number else math.inf,
         expected_share=expected,
     )
 
@@ -163,12 +172,36 @@ def healthy_share(seen: Seen, others: Peers, floor: float = FLOOR) -> float:
     return min(CEILING, max(floor, others.now.share, others.lately.share, past))
 
 
+def apart(mine: Tally, theirs: Tally) -> float:
+    """The log-likelihood ratio, in nats, of "my share of the failures is what it is" against "failures fall on me as
+    often as requests do"; 0 when they fall on me less often than that.
+
+    The first bad requests of a client may all reach the same replica: of two replicas, one gets the first three in a
+    quarter of the cases. Which requests fail is then the client's doing, and only where they fail speaks against a
+    replica (a binomial likelihood ratio, the G-test's half).
+    """
+    requests, failures = mine.requests + theirs.requests, mine.failures + theirs.failures
+    if mine.failures <= 0.0 or requests <= 0.0:
+        return 0.0
+    expected = min(0.99, max(0.01, mine.requests / requests))
+    found = mine.failures / failures
+    if found <= expected:
+        return 0.0
+    rest = theirs.failures * math.log((1.0 - found) / (1.0 - expected)) if theirs.failures > 0.0 else 0.0
+    return mine.failures * math.log(found / expected) + rest
+
+
+def convincing(seen: Seen) -> bool:
+    """Whether a peer was asked since the suspicion began, and the failures are this replica's own."""
+    return seen.compared and seen.apart >= APART_MIN
+
+
 def judge(seen: Seen, limit: float, alone: bool = False) -> Verdict | None:
     """Convict when the suspicion reaches `limit` nats; the number of requests is in the likelihood. `alone`: it has no
     peer that serves.
     """
     score = cusum.strongest(seen.scores)
-    if score < limit or not seen.compared or (seen.alone and not alone):
+    if score < limit or not convincing(seen) or (seen.alone and not alone):
         return None
     return Verdict(
         EvidenceClass.TRAFFIC,

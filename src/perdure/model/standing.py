@@ -72,6 +72,8 @@ class Standing:
     """Which share of its clients' requests it failed in the last 10 s; None: too few to say."""
     failing: tuple[Failing, ...] = ()
     """The endpoints at which it fails, refuses, or is slow now."""
+    stopped_s: float = 0.0
+    """For how long its process was stopped, or is."""
     answered: bool = False
     """It answered all its checks on its own port."""
     in_flight: int | None = None

@@ -77,6 +77,8 @@ class Answered(NamedTuple):
     """What the client got; HAProxy's own 502 and 504 included."""
     response_ms: int | None
     """From the request at the replica to the head of its answer; None: there was no answer."""
+    tries: int
+    """How often it was sent; after the first time mostly to another replica."""
     stands_for: int
     """How many requests like it this line stands for."""
 

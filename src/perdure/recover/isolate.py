@@ -46,12 +46,8 @@ def decide(
     serving = sum(1 for standing in standings if standing.serving)
     if Sign.REQUESTS in shared:
         decisions.append(_failing_together(standings, common, serving))
-        common = [one for one in common if one.sign is not Sign.REQUESTS]
-    return decisions + [_common(standings[0].slot.service, one, serving) for one in common[:COMMON_TOLD]]
-
-
-COMMON_TOLD = 3
-"""Common causes that are told of one service at once."""
+    worst = {one.sign: one for one in reversed(common) if one.sign is not Sign.REQUESTS or one.sign not in shared}
+    return decisions + [_common(standings[0].slot.service, one, serving) for one in worst.values()]
 
 
 def capacity_floor(replicas: int) -> int:
@@ -126,8 +122,7 @@ def _common(service: str, one: Common, serving: int) -> Decision:
     sentence = f"{_words(one, serving)}: the cause is shared, nobody is isolated"
     facts: dict[str, Fact] = {"sign": one.sign.value, "endpoint": one.endpoint, "failing": one.replicas}
     facts |= {"worst_share": round(one.share, 3), "status": one.status}
-    key = f"shared {one.sign.value} {one.endpoint}"
-    return Decision("R08", service, sentence, Note(key), facts, Severity.ALARM)
+    return Decision("R08", service, sentence, Note(f"shared {one.sign.value}"), facts, Severity.ALARM)
 
 
 def _words(one: Common, serving: int) -> str:

@@ -150,7 +150,8 @@ class SimulatedBalancer:
         current = await self._ask(READ_S)
         backends = tuple(backend.shown() for backend in current.backends.values())
         lingering = frozenset(port for one in self.front.finishing for port in one.busy_ports())
-        return Reading(self.front.kernel.loop.time(), current.process.pid, backends, lingering)
+        answered, current.logged = tuple(current.logged), []
+        return Reading(self.front.kernel.loop.time(), current.process.pid, backends, lingering, answered)
 
     async def change(self, changes: Sequence[BalancerChange]) -> None:
         """See the port; the fuse may burn between any two of them."""

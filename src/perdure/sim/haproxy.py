@@ -14,7 +14,7 @@ from typing import Protocol
 
 from perdure.model.replica import Process
 from perdure.model.service import Service
-from perdure.model.traffic import Admin, Backend, BackendSpec, Counters, Server
+from perdure.model.traffic import Admin, Answered, Backend, BackendSpec, Counters, Server
 from perdure.sim.kernel import Kernel, Reply, Runs
 
 CONNECT_TRIES = 50
@@ -22,6 +22,7 @@ CHECK_S = 2.0
 CHECK_FAST_S = 0.5
 CHECK_TIMEOUT_S = 2.0
 CHECK_FALL = 2
+LOG_KEPT = 1000
 
 
 @dataclass(slots=True, eq=False)
@@ -58,6 +59,7 @@ class SimulatedServer:
     responses_5xx: int = 0
     retries: int = 0
     redispatches: int = 0
+    responses: int = 0
     check_at: float = 0.0
     check_fails: int = 0
     asking: bool = False
@@ -80,6 +82,7 @@ class SimulatedServer:
             self.responses_5xx,
             self.retries,
             self.redispatches,
+            self.responses,
         )
         return Server(self.name, self.port, self.admin, self.up, len(self.flights), 0, counters)
 
@@ -142,6 +145,8 @@ class SimulatedHAProxy:
     stopped: bool = False
     retired: bool = False
     """A successor serves; it finishes what it has, with the servers it was told of last."""
+    logged: list[Answered] = field(default_factory=list)
+    """What the daemon has not read of the log."""
 
     @property
     def working(self) -> bool:
@@ -175,6 +180,7 @@ class SimulatedHAProxy:
             server.redispatches += 1
             server.up, server.check_at = False, self.kernel.loop.time() + CHECK_FAST_S
             return False
+        server.requests += 1
         if runs is not None and (reply is Reply.HANG or request.slow_s > 0.0):
             self._fly(server, runs, request)
             return True
@@ -184,15 +190,24 @@ class SimulatedHAProxy:
 
     def _replied(self, backend: SimulatedBackend, server: SimulatedServer, request: Request, reply: Reply) -> bool:
         """A replica has answered; True when the client gets this answer."""
-        server.requests += 1
+        server.responses += 1
         if reply is Reply.ERROR:
             request.failed_on = server
             if self._again(backend, request):
                 server.retries += 1
                 return False
             server.responses_5xx += 1
+        self._log(server, request, 500 if reply is Reply.ERROR else 200)
         self.clients.answered(request, reply)
         return True
+
+    def _log(self, server: SimulatedServer, request: Request, status: int) -> None:
+        """One line for each answer; a daemon that does not read them loses most."""
+        if len(self.logged) < LOG_KEPT:
+            taken_ms = round((self.kernel.loop.time() - request.arrived_at) * 1000.0)
+            self.logged.append(
+                Answered(request.service, server.port, "GET", "/", status, taken_ms, max(1, request.tries), 1)
+            )
 
     def _again(self, backend: SimulatedBackend, request: Request) -> bool:
         request.tries += 1
@@ -224,7 +239,8 @@ class SimulatedHAProxy:
         self._unfly(request)
         backend = self.backends[request.service]
         if reply is not Reply.REFUSED:
-            server.requests += 1
+            server.responses += 1
+            self._log(server, request, 200)
             self.clients.answered(request, reply)
         elif self._again(backend, request):
             request.failed_on = server

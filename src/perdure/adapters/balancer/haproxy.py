@@ -58,9 +58,9 @@ class HAProxy:
     async def configure(self, backends: Sequence[BackendSpec]) -> Process:
         """See the port. A process that ends while it starts is UnavailableError, with what it said last."""
         async with self._changing:
-            self._open_sample()
             listen = self._listen_addresses(backends)
             digest = self._digest(backends, listen)
+            self._open_sample()
             if self._current is not None and self._current.digest == digest:
                 return self._current.process
             if self._current is None:
@@ -157,6 +157,7 @@ class HAProxy:
             await asyncio.gather(*(watch.end(STOP_GRACE_S) for watch in ending))
             self._listeners.keep_only(())
             self._sample.close()
+            self._paths(0).log.unlink(missing_ok=True)
             memory.save(self._directory, memory.Memory(generation=self._number))
             self._remove_files()
 

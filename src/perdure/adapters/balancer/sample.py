@@ -17,7 +17,7 @@ LINE_BYTES = 1024
 KEPT = 10_000
 """Lines between two readings beyond which the rest is let go: a storm of errors says the same with fewer."""
 BATCH = 64
-FIELDS = 8
+FIELDS = 9
 
 
 class Sample:
@@ -66,14 +66,15 @@ class Sample:
 
 
 def parse(line: bytes) -> Answered | None:
-    """Read `SERVICE PORT STATUS RESPONSE_MS STATE STANDS_FOR METHOD PATH`; None when no replica was asked, the client
-    gave up, or it is no such line.
+    """Read `SERVICE PORT STATUS RESPONSE_MS STATE RETRIES STANDS_FOR METHOD PATH`; None when no replica was asked, the
+    client gave up, or it is no such line.
     """
     fields = line.rstrip().decode("utf-8", "replace").split(" ", FIELDS - 1)
     if len(fields) != FIELDS:
         return None
-    service, port, status, response_ms, state, stands_for, method, path = fields
-    if not (port.isdecimal() and status.isdecimal() and stands_for.isdecimal()) or state.startswith("C"):
+    service, port, status, response_ms, state, retries, stands_for, method, path = fields
+    again = retries.removeprefix("+")  # a plus says that the last try went to another server
+    if not all(one.isdecimal() for one in (port, status, again, stands_for)) or state.startswith("C"):
         return None
     taken_ms = int(response_ms) if response_ms.isdecimal() else None
-    return Answered(service, int(port), method, path, int(status), taken_ms, int(stands_for))
+    return Answered(service, int(port), method, path, int(status), taken_ms, 1 + int(again), int(stands_for))
