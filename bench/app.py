@@ -17,6 +17,8 @@ replaces an earlier one):
     POST /fault?kind=close    closes unanswered    POST /fault?kind=silent       never answers, the loop lives
     POST /fault?kind=hang-loop&seconds=10          POST /fault?kind=exit&code=3  POST /fault?kind=crash   (SIGKILL)
     POST /fault?kind=memory&size=100000000         POST /fault?kind=files&count=50   POST /fault?kind=mute  (no beats)
+    POST /fault?kind=deaf     accepts no connection any more; those that it has are served
+    POST /fault?kind=leak&size=1000000&every=1     holds so many bytes more each second, and so many `files=1`
     POST /fault?kind=none     healthy again
 
 SIGTERM: it stops listening, finishes the requests in flight, and exits with 0.
@@ -39,6 +41,7 @@ Answer = tuple[int, bytes]
 Query = Mapping[str, str]
 REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 500: "Internal Server Error", 503: "Service Unavailable"}
 FOREVER_S = 86_400.0
+ACCEPTED_AT_ONCE = 64
 WORK = frozenset({"/", "/pay", "/search"})
 
 
@@ -52,6 +55,9 @@ class Service:
         self.ended = asyncio.Event()
         self.fault: Query = {}
         self.mute = False
+        self.accepting: Callable[[bool], object] = lambda wanted: None
+        """Begins or ends to accept connections; the socket goes on listening."""
+        self._leaking: asyncio.TimerHandle | None = None
         self._name = f"{os.environ.get('PERDURE_SLOT', 'app')} pid {os.getpid()}\n".encode()
         self._kept: list[object] = []
         self._orders = os.open(said.orders, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if said.orders else -1
@@ -87,6 +93,8 @@ class Service:
         at_once: dict[str, Callable[[], object]] = {
             "none": self._heal,
             "mute": lambda: setattr(self, "mute", True),
+            "deaf": lambda: self.accepting(False),
+            "leak": lambda: self._leak(query),
             "memory": lambda: self._kept.append(b"\1" * int(query["size"])),
             "files": lambda: self._kept.extend(open(os.devnull) for _ in range(int(query["count"]))),  # noqa: PTH123, SIM115
         }
@@ -105,9 +113,18 @@ class Service:
             return 400, f"no such fault: {kind}\n".encode()
         return 200, f"{kind}\n".encode()
 
+    def _leak(self, query: Query) -> None:
+        self._kept.append(b"\1" * int(query.get("size", "0")))
+        self._kept.extend(open(os.devnull) for _ in range(int(query.get("files", "0"))))  # noqa: PTH123, SIM115
+        loop = asyncio.get_running_loop()
+        self._leaking = loop.call_later(float(query.get("every", "1")), self._leak, query)
+
     def _heal(self) -> None:
         self.fault, self.mute = {}, False
+        if self._leaking is not None:
+            self._leaking.cancel()
         self._kept.clear()
+        self.accepting(True)
 
     def end(self) -> None:
         """Finish what is in flight, then exit."""
@@ -239,13 +256,48 @@ def _fork_children(count: int) -> None:
                 signal.pause()
 
 
+class Door:
+    """The listening socket: accepts connections while it is open; shut, it lets them wait in the kernel."""
+
+    def __init__(self, service: Service, listening: socket.socket) -> None:
+        self._service = service
+        self._listening = listening
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[object]] = set()
+        listening.setblocking(False)
+
+    def accepting(self, wanted: bool) -> None:
+        """Begin or end to accept."""
+        if wanted:
+            self._loop.add_reader(self._listening, self._accept)
+        else:
+            self._loop.remove_reader(self._listening)
+
+    def close(self) -> None:
+        """Listen no more."""
+        self.accepting(False)
+        self._listening.close()
+
+    def _accept(self) -> None:
+        with suppress(BlockingIOError):
+            for _ in range(ACCEPTED_AT_ONCE):
+                connection, _ = self._listening.accept()
+                connection.setblocking(False)
+                served = self._loop.connect_accepted_socket(lambda: Connection(self._service), connection)
+                task = self._loop.create_task(served)
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+
 async def _serve(said: argparse.Namespace) -> None:
     service, loop = Service(said), asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(service), said.host, said.port, backlog=1024)
+    door = Door(service, socket.create_server((said.host, said.port), backlog=said.backlog))
+    door.accepting(True)
+    service.accepting = door.accepting
     beating = asyncio.create_task(_beat(service, said.heartbeat)) if said.heartbeat else None
 
     def end() -> None:
-        server.close()
+        door.close()
         service.end()
 
     if not said.ignore_sigterm:
@@ -263,6 +315,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=os.environ.get("PORT", "8000"))
     parser.add_argument("--work", type=float, default=0.0, metavar="SECONDS", help="how long a request takes at least")
+    parser.add_argument("--backlog", type=int, default=1024, help="connections that may wait (%(default)s)")
     parser.add_argument("--start-delay", type=float, default=0.0, metavar="SECONDS", help="before it listens")
     parser.add_argument("--exit-at-start", type=int, metavar="CODE", help="exit at once: a crash loop")
     parser.add_argument("--ignore-sigterm", action="store_true")

@@ -1,5 +1,6 @@
 """Everything that descends from a replica is seen, signalled and ended with it; and nothing else is."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import pytest
 import test_runner_start
 from test_runner_start import Bench, until
 
+from perdure.adapters.host import KernelHost
 from perdure.adapters.runner import listening, stat
 from perdure.model.errors import UnavailableError
 from perdure.model.replica import Exit, Process, Slot
@@ -231,3 +233,36 @@ def test_the_name_of_a_process_cannot_confuse_the_reading(tmp_path: Path) -> Non
     assert seen.started_ticks > 1000
     assert seen.letter in "RSD"
     assert letter in "RSD"
+
+
+async def test_the_descriptors_of_the_fullest_process_of_a_group_are_counted(bench: Bench) -> None:
+    code = """
+def hoard():
+    import resource
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+    globals()["kept"] = [open("/dev/null") for _ in range(80)]
+child(hoard)
+time.sleep(1000)
+"""
+    process, _ = await start(bench, code)
+    found = bench.runner.sight(process, descriptors=True)
+    assert found.descriptors_max == 100
+    assert 83 <= found.descriptors <= 90
+    await end(bench, process, "SIGKILL")
+    assert bench.runner.sight(process, descriptors=True).descriptors == 0
+
+
+def test_connections_that_nobody_accepts_are_in_the_backlog() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=3) as server, contextlib.ExitStack() as clients:
+        port = server.getsockname()[1]
+        assert KernelHost().backlogs()[port] == (0, 3)
+        for _ in range(4):  # the kernel lets one more than that wait
+            clients.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+        assert KernelHost().backlogs()[port] == (4, 3)
+        server.accept()[0].close()
+        assert KernelHost().backlogs()[port] == (3, 3)
+
+
+def test_the_kernels_own_count_of_kills_for_memory_is_read() -> None:
+    counters = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
+    assert KernelHost().oom_kills() == int(counters.get("oom_kill", "0"))

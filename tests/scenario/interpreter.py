@@ -10,17 +10,18 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from listed import ListedHost, ListedRunner
+
 from perdure.control import turn, world
 from perdure.control.execute import Executor
 from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import peers, suspect, traffic
 from perdure.model.decision import Begin, Decision, Note
-from perdure.model.evidence import Beat, Exited, Outcome, Probed, Served, Sighted
-from perdure.model.replica import Exit, Process, Replica, Slot, State
+from perdure.model.evidence import Beat, Exited, Held, Outcome, Probed, Served, Sighted
+from perdure.model.replica import Exit, Replica, Slot, State
 from perdure.model.service import Address, Check, CheckKind, Heartbeat, Limits, Service
 from perdure.model.standing import Desired
 from perdure.model.traffic import Admin, Backend, Counters, Server
-from perdure.ports.runner import Launch, OnExit, Sight
 
 ANSWERS_AFTER_S = 0.5
 READ_EVERY_S = 0.1
@@ -43,57 +44,6 @@ class VirtualClock:
         raise AssertionError("a transcript does not wait")
 
 
-class ListedRunner:
-    """Processes as entries of a list: a signal ends them a moment later, unless they ignore it."""
-
-    def __init__(self, later: Callable[[float, Callable[[], None]], None]) -> None:
-        self.later = later
-        self.alive: dict[int, OnExit] = {}
-        self.stubborn: set[int] = set()
-        self.pids = itertools.count(100)
-
-    def start(self, launch: Launch, on_exit: OnExit) -> Process:
-        process = Process(next(self.pids), 1)
-        self.alive[process.pid] = on_exit
-        return process
-
-    def adopt(self, process: Process, on_exit: OnExit) -> bool:
-        return process.pid in self.alive
-
-    def recorded(self, slot: Slot) -> Process | None:
-        return None
-
-    def signal(self, process: Process, signal: str) -> None:
-        if signal == "SIGKILL" or process.pid not in self.stubborn:
-            self.later(0.05, lambda: self.end(process, Exit(signal=signal)))
-
-    def end(self, process: Process, exit_: Exit) -> None:
-        on_exit = self.alive.pop(process.pid, None)
-        if on_exit is not None:
-            on_exit(process, exit_)
-
-    def group_alive(self, process: Process) -> bool:
-        return process.pid in self.alive
-
-    def sight(self, process: Process) -> Sight:
-        return Sight("S" if process.pid in self.alive else "X")
-
-    def group_memory(self, processes: Sequence[Process]) -> Sequence[int]:
-        return [0 for _ in processes]
-
-    def owns_port(self, process: Process, port: int) -> bool:
-        return True
-
-    def free_port(self, ports: range, taken: frozenset[int]) -> int:
-        return next(port for port in ports if port not in taken)
-
-    def last_lines(self, slot: Slot, count: int) -> Sequence[str]:
-        return ()
-
-    def rotate_logs(self, slot: Slot, size_bytes: int, count: int) -> bool:
-        return False
-
-
 class Interpreter:
     """One service in virtual time; `run` takes one line and returns the trace of what came of it."""
 
@@ -107,9 +57,16 @@ class Interpreter:
         self.broken: set[int] = set()
         self.agenda: list[tuple[float, int, Callable[[], None]]] = []
         self.numbers = itertools.count()
-        self.runner = ListedRunner(self._later)
+        self.runner, self.host = ListedRunner(self._later), ListedHost()
         self.executor = Executor(
-            self.clock, self.runner, self.world, lambda: 0.5, range(21_000, 22_000), lambda slot: (), self._exited
+            self.clock,
+            self.runner,
+            self.host,
+            self.world,
+            lambda: 0.5,
+            range(21_000, 22_000),
+            lambda slot: (),
+            self._exited,
         )
 
     def run(self, line: str) -> list[str]:
@@ -205,6 +162,11 @@ class Interpreter:
         assert process is not None
         self.runner.end(process, Exit(signal=how) if how.startswith("SIG") else Exit(int(how)))
 
+    def do_killed_for_memory(self, slot: str) -> None:
+        """`killed-for-memory web/1`: the kernel ends it, and counts that."""
+        self.host.killed_for_memory += 1
+        self.do_exit(slot, "SIGKILL")
+
     # Commands about what is observed
 
     def do_probe(self, slot: str, outcome: str, answer: str = "", took: str = "0.01") -> None:
@@ -217,6 +179,27 @@ class Interpreter:
         """`sight web/1 T`, or `sight web/1 S 200` with megabytes."""
         held = int(memory) * 1_000_000 if memory else None
         self._observe(slot, Sighted(self._replica(slot).name, self.clock.now(), letter, held))
+
+    def do_backlog(self, slot: str, waiting: str, seconds: str = "0") -> None:
+        """`backlog web/1 9 3`: so many connections waited at every look of three seconds; eight may."""
+        until_at = self.clock.now() + float(seconds)
+        while True:
+            self._observe(slot, Held(self._replica(slot).name, self.clock.now(), int(waiting), 8))
+            if self.clock.now() + 0.25 > until_at:
+                return
+            self._advance(self.clock.now() + 0.25)
+
+    def do_descriptors(self, slot: str, used: str) -> None:
+        """`descriptors web/1 1020`: of 1024."""
+        self._observe(slot, Held(self._replica(slot).name, self.clock.now(), 0, 1, int(used), 1024))
+
+    def do_leaks(self, slot: str, first: str, last: str, seconds: str) -> None:
+        """`leaks web/1 100 300 200`: its memory in megabytes grows steadily for so many seconds, seen every ten."""
+        begin_at, span_s = self.clock.now(), float(seconds)
+        while self.clock.now() < begin_at + span_s:
+            grown = (float(last) - float(first)) * (self.clock.now() - begin_at) / span_s
+            self.do_sight(slot, "S", str(round(float(first) + grown)))
+            self._advance(self.clock.now() + 10.0)
 
     def do_served(self, *counts: str) -> None:
         """`served 20/4 20/0 20/0`: requests and failures of each slot, in one reading of the balancer."""

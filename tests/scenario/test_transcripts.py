@@ -11,7 +11,7 @@ from interpreter import Interpreter
 
 TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
 TRACE = "    | "
-REACTION = re.compile(r"\| .*( R01 | R11 | R12 | R13 | R14 |ended by itself)")
+REACTION = re.compile(r"\| .*( R01 | R11 | R12 | R13 | R14 | P09 |ended by itself)")
 
 
 def replayed(text: str) -> str:

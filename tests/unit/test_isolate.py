@@ -1,5 +1,7 @@
 """Who is isolated: the convicted, worst first, never below the capacity floor, and nobody for a shared sign."""
 
+from dataclasses import replace
+
 import pytest
 import worlds
 from facts import conviction, standing, verdict
@@ -10,10 +12,15 @@ from perdure.model.decision import Advance, Note
 from perdure.model.event import Severity
 from perdure.model.replica import Event, State
 from perdure.model.standing import Standing
-from perdure.model.verdict import DEFINITIVE, Sign
+from perdure.model.verdict import DEFINITIVE, Common, Sign
 from perdure.recover import isolate
+from perdure.recover.isolate import Shared
 
-NOTHING_SHARED: frozenset[Sign] = frozenset()
+NOTHING_SHARED = Shared()
+
+
+def shared(*signs: Sign, told: bool = True) -> Shared:
+    return Shared(frozenset(signs), frozenset(signs if told else ()))
 
 
 def ready(number: int, sign: Sign | None = None, score: float = 20.0) -> Standing:
@@ -47,9 +54,37 @@ def test_the_only_replica_of_a_service_is_never_isolated() -> None:
 
 
 def test_a_shared_sign_is_told_and_isolates_nobody() -> None:
-    decisions = isolate.decide([ready(1, Sign.STATUS), ready(2, Sign.STATUS), ready(3)], 3, frozenset({Sign.STATUS}))
+    decisions = isolate.decide([ready(1, Sign.STATUS), ready(2, Sign.STATUS), ready(3)], 3, shared(Sign.STATUS))
     assert {(one.rule, one.subject, one.change) for one in decisions} == {("R05", "web", Note("shared status"))}
     assert "the cause is shared" in decisions[0].sentence
+
+
+def test_a_sign_that_was_shared_a_moment_ago_isolates_nobody_and_is_not_told_again() -> None:
+    one = [ready(1, Sign.STATUS), ready(2), ready(3)]
+    assert isolate.decide(one, 3, shared(Sign.STATUS, told=False)) == []
+
+
+@pytest.mark.parametrize(
+    ("common", "words"),
+    [
+        (Common(Sign.REQUESTS, "/pay", 3, 0.9, 502), "all replicas fail on /pay with 502 (up to 90% in the last 10 s)"),
+        (Common(Sign.REFUSALS, "/", 2, 0.5, 403), "2 of 3 replicas refuse requests to / with 403"),
+        (Common(Sign.SLOW, "/a", 3, 0.4, 0), "all replicas answer slowly on /a (up to 40% in the last 10 s)"),
+    ],
+)
+def test_what_replicas_show_at_one_endpoint_is_told_in_words_and_isolates_nobody(common: Common, words: str) -> None:
+    convicted = replace(verdict(common.sign), endpoint=common.endpoint)
+    standings = [standing(1, verdict=convicted, verdict_since_at=0.0), ready(2), ready(3)]
+    [decision] = isolate.decide(standings, 3, Shared(common=(common,)))
+    assert (decision.rule, decision.subject, decision.change) == ("R08", "web", Note(f"shared {common.sign.value}"))
+    assert decision.sentence.startswith(words) and "nobody is isolated" in decision.sentence
+
+
+def test_failed_requests_at_an_endpoint_give_the_alarm_its_words() -> None:
+    common = Common(Sign.REQUESTS, "/pay", 3, 0.9, 502)
+    failing = [standing(number, failing_share=0.3) for number in (1, 2, 3)]
+    [decision] = isolate.decide(failing, 3, Shared(frozenset({Sign.REQUESTS}), common=(common,)))
+    assert decision.rule == "R07" and "all replicas fail on /pay with 502" in decision.sentence
 
 
 def test_an_acquitted_replica_is_readmitted() -> None:
@@ -77,8 +112,8 @@ def test_suspicion_comes_and_goes_and_only_serving_replicas_are_touched(one: Sta
 
 
 def isolated(facts: turn.Facts) -> list[Standing]:
-    shared = turn.shared_signs(facts.standings, facts.desired.replicas)
-    decisions = isolate.decide(facts.standings, facts.desired.replicas, shared)
+    signs = turn.shared_signs(facts.standings, facts.desired.replicas)
+    decisions = isolate.decide(facts.standings, facts.desired.replicas, Shared(signs, signs))
     subjects = {one.subject for one in decisions if one.rule == "R01"}
     return [one for one in facts.standings if str(one.slot) in subjects]
 
@@ -92,10 +127,10 @@ def test_nobody_is_isolated_below_the_capacity_floor_whatever_stands(facts: turn
 
 @given(worlds.facts())
 def test_nobody_is_isolated_for_a_sign_that_half_of_the_replicas_show(facts: turn.Facts) -> None:
-    shared = turn.shared_signs(facts.standings, facts.desired.replicas)
+    signs = turn.shared_signs(facts.standings, facts.desired.replicas)
     for one in isolated(facts):
         assert one.verdict is not None
-        assert one.verdict.sign not in shared
+        assert one.verdict.sign not in signs
 
 
 @given(worlds.facts())

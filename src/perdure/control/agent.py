@@ -184,7 +184,9 @@ class Agent:
     def _decide(self, service: ServiceState, now: float) -> Sequence[Decision]:
         standings = world.standings(service, now)
         ready = self._dependencies_ready(service)
-        plan = turn.decide(turn.Facts(service.desired, standings, ready, service.bucket, service.shared_at), now)
+        plan = turn.decide(
+            turn.Facts(service.desired, standings, ready, service.bucket, service.shared_at, service.notes), now
+        )
         service.bucket, service.shared_at = plan.bucket, plan.shared_at
         news = _few_starts(self._news(service, plan.decisions))
         decisions = [decision for decision in news if self._prepare(service, decision)]

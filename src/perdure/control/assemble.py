@@ -10,10 +10,12 @@ from perdure.control.monitor import Monitor
 from perdure.control.observe import Observer
 from perdure.control.record import Recorder
 from perdure.control.surroundings import Surroundings
+from perdure.control.tell import Tell
 from perdure.control.world import SlotState, World
 from perdure.model.event import Fact, Severity
 from perdure.ports.balancer import Balancer
 from perdure.ports.clock import Clock
+from perdure.ports.host import Host
 from perdure.ports.prober import Prober
 from perdure.ports.runner import Runner
 from perdure.ports.store import Store
@@ -26,6 +28,7 @@ class Parts:
     clock: Clock
     store: Store
     runner: Runner
+    host: Host
     prober: Prober
     balancer: Balancer
     jitter: Callable[[], float]
@@ -53,13 +56,6 @@ def agent(parts: Parts, ports: range, surroundings: Surroundings) -> Agent:
     ) -> None:
         made.tell(rule, subject, sentence, severity, facts)
 
-    def store_changed(cause: str | None) -> None:
-        if cause is None:
-            tell("A09", "daemon", "the store can be written again")
-        else:
-            sentence = f"the store cannot be written; everything goes on, and is written later: {cause}"
-            tell("A08", "daemon", sentence, Severity.ALARM)
-
     observer = Observer(world, parts.runner, touch, tell)
     carrier = Carrier(parts.balancer, parts.clock, observer.on_reading, tell)
     observer.on_paused = carrier.excuse
@@ -68,9 +64,35 @@ def agent(parts: Parts, ports: range, surroundings: Surroundings) -> Agent:
         parts.clock,
         parts.runner,
         world,
-        Recorder(parts.store, store_changed),
-        Executor(parts.clock, parts.runner, world, parts.jitter, ports, environment, lambda one: made.on_exit(one)),
-        Monitor(parts.clock, parts.prober, parts.runner, world, observer.on_evidence, observer.on_pause, environment),
+        Recorder(parts.store, lambda cause: _store_changed(tell, cause)),
+        Executor(
+            parts.clock,
+            parts.runner,
+            parts.host,
+            world,
+            parts.jitter,
+            ports,
+            environment,
+            lambda one: made.on_exit(one),
+        ),
+        Monitor(
+            parts.clock,
+            parts.prober,
+            parts.runner,
+            parts.host,
+            world,
+            observer.on_evidence,
+            observer.on_pause,
+            environment,
+        ),
         carrier,
     )
     return made
+
+
+def _store_changed(tell: Tell, cause: str | None) -> None:
+    if cause is None:
+        tell("A09", "daemon", "the store can be written again")
+    else:
+        sentence = f"the store cannot be written; everything goes on, and is written later: {cause}"
+        tell("A08", "daemon", sentence, Severity.ALARM)

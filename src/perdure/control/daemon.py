@@ -24,6 +24,7 @@ from perdure import __version__
 from perdure.adapters.balancer import program
 from perdure.adapters.balancer.haproxy import HAProxy
 from perdure.adapters.clock import SystemClock
+from perdure.adapters.host import KernelHost
 from perdure.adapters.prober import Probers
 from perdure.adapters.runner.process import Processes
 from perdure.adapters.store.sqlite import SQLiteStore
@@ -58,7 +59,9 @@ class Daemon:
             found = program.find(self._deployment.haproxy)
             haproxy = HAProxy(where.run, found, SystemClock())
             async with beats.listen(where, store) as ears:
-                parts = assemble.Parts(SystemClock(), store, runner, Probers(), haproxy, secrets.SystemRandom().random)
+                parts = assemble.Parts(
+                    SystemClock(), store, runner, KernelHost(), Probers(), haproxy, secrets.SystemRandom().random
+                )
                 agent = assemble.agent(parts, self._deployment.ports, ears.surroundings)
                 agent.carrier.version = found.version
                 ears.agent = agent

@@ -19,6 +19,7 @@ from perdure.model.evidence import Exited
 from perdure.model.replica import Event, Exit, Process, Replica, Slot, State
 from perdure.model.verdict import Conviction
 from perdure.ports.clock import Clock
+from perdure.ports.host import Host
 from perdure.ports.runner import Launch, Runner
 from perdure.recover import restart
 
@@ -33,11 +34,14 @@ class Executor:
 
     clock: Clock
     runner: Runner
+    host: Host
     world: World
     jitter: Callable[[], float]
     ports: range
     environment: Callable[[SlotState], tuple[tuple[str, str], ...]]
     on_exit: Callable[[Exited], None]
+    _oom_kills: int | None = None
+    """How many processes of this host were killed for memory, when it was last asked."""
 
     def prepare(self, service: ServiceState, decision: Decision) -> None:
         """Change what is known, as the decision says; nothing outside the daemon changes yet."""
@@ -64,6 +68,8 @@ class Executor:
         """Do what the decision says to the process; what was prepared is recorded by now."""
         match decision.change:
             case Begin(slot):
+                if self._oom_kills is None:
+                    self._oom_kills = self.host.oom_kills()
                 self._start(service, self.world.slot(slot))
             case End(slot, grace_s, _):
                 signal = service.desired.service.restart.stop_signal if grace_s > 0.0 else "SIGKILL"
@@ -77,7 +83,9 @@ class Executor:
         assert replica is not None and replica.process is not None
         slot.exited = True
         planned = replica.state is State.STOPPING and slot.end_wanted
-        sentence = f"ended as it was told ({exit_})" if planned else f"ended by itself: {exit_}"
+        out_of_memory = exit_.signal == "SIGKILL" and not planned and self._memory_ran_out()
+        why = " (the kernel killed a process of this host for memory just now)" if out_of_memory else ""
+        sentence = f"ended as it was told ({exit_})" if planned else f"ended by itself: {exit_}{why}"
         if replica.state is State.STOPPING and not planned:
             sentence = f"ended ({exit_})"
         if not planned:
@@ -88,6 +96,11 @@ class Executor:
                 self.runner.signal(replica.process, "SIGKILL")
         self.bury(service, slot)
         return sentence
+
+    def _memory_ran_out(self) -> bool:
+        """Whether the kernel has killed for memory since this was last asked."""
+        before, self._oom_kills = self._oom_kills, self.host.oom_kills()
+        return before is not None and self._oom_kills > before
 
     def bury(self, service: ServiceState, slot: SlotState) -> bool:
         """Enter that a replica is over, if its whole group is gone; else see to it that it will be."""

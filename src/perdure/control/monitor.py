@@ -14,15 +14,18 @@ import structlog
 from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import probe, self_health
 from perdure.model.errors import UnavailableError
-from perdure.model.evidence import Beat, Probed, Sighted
+from perdure.model.evidence import Beat, Held, Probed, Sighted
 from perdure.model.replica import LIVE, Process, State
 from perdure.model.service import Check, CheckKind
 from perdure.ports.clock import Clock
+from perdure.ports.host import Host
 from perdure.ports.prober import Prober, Target
 from perdure.ports.runner import Runner
 
 SIGHT_EVERY_S = 0.25
 MEMORY_EVERY_S = 2.0
+HELD_TURNS = 8
+"""Descriptors of a replica are counted at every eighth look: each two seconds."""
 VOID_AGAIN_S = 0.1
 PEERS_ASKED_MAX = 16
 CONFIRMATIONS = 4
@@ -39,13 +42,15 @@ class Monitor:
     clock: Clock
     prober: Prober
     runner: Runner
+    host: Host
     world: World
-    on_evidence: Callable[[Probed | Sighted | Beat], None]
+    on_evidence: Callable[[Probed | Sighted | Held | Beat], None]
     on_pause: Callable[[self_health.Pause], None]
     environment: Callable[[SlotState], tuple[tuple[str, str], ...]]
     awake: self_health.Wakefulness = field(default_factory=lambda: self_health.Wakefulness(0.0))
     _tasks: dict[str, list[asyncio.Task[None]]] = field(default_factory=dict)
     _bursts: set[asyncio.Task[None]] = field(default_factory=set)
+    _looks: int = 0
     _confirming: set[str] = field(default_factory=set)
     """Replicas that are asked what clients ask, because those get no answer."""
 
@@ -106,6 +111,7 @@ class Monitor:
             if with_memory:
                 memory_at = now + MEMORY_EVERY_S
             self._sight(now, with_memory)
+            self._hold(now)
             await self.clock.sleep_until(now + SIGHT_EVERY_S)
 
     def _sight(self, now: float, with_memory: bool) -> None:
@@ -126,6 +132,24 @@ class Monitor:
         ):
             assert slot.replica is not None
             self.on_evidence(Sighted(slot.replica.name, now, self.runner.sight(process).letter, held))
+
+    def _hold(self, now: float) -> None:
+        """Look at the backlog of every port, and at the descriptors of an eighth of the replicas, in turn."""
+        self._looks += 1
+        backlogs = self.host.backlogs()
+        for number, (_, slot) in enumerate(self.world.slots()):
+            replica = slot.replica
+            if replica is None or replica.process is None or replica.state not in LIVE:
+                continue
+            waiting, allowed = backlogs.get(replica.port, (0, 0))
+            news = waiting > 0 or slot.belief.holdings.backlog_full_since_at is not None
+            if number % HELD_TURNS == self._looks % HELD_TURNS:
+                one = self.runner.sight(replica.process, descriptors=True)
+                self.on_evidence(
+                    Held(replica.name, now, waiting, max(1, allowed), one.descriptors, one.descriptors_max)
+                )
+            elif news and allowed:
+                self.on_evidence(Held(replica.name, now, waiting, allowed))
 
     async def _ask(self, service: ServiceState, slot: SlotState, check: Check) -> None:
         replica = slot.replica

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from perdure.control import sample, world
 from perdure.control.tell import Tell
 from perdure.control.world import ServiceState, SlotState, Totals, World
-from perdure.detect import peers, self_health, stall, suspect, traffic
+from perdure.detect import limits, peers, self_health, stall, suspect, traffic
 from perdure.model.event import Fact, Severity
-from perdure.model.evidence import Beat, Outcome, Probed, Served, Sighted
+from perdure.model.evidence import Beat, Held, Outcome, Probed, Served, Sighted
 from perdure.model.replica import Slot, State
 from perdure.model.service import Protocol
 from perdure.model.traffic import Admin, Answered, Backend, Counters, Reading, Server
@@ -39,7 +39,7 @@ class Observer:
     _counters: dict[tuple[str, str], tuple[int, str, Counters]] = field(default_factory=dict)
     """Service and server -> HAProxy's pid, the replica behind the server, and the counters at the last reading."""
 
-    def on_evidence(self, evidence: Probed | Sighted | Beat) -> None:
+    def on_evidence(self, evidence: Probed | Sighted | Held | Beat) -> None:
         """A probe, a look at the process, or a heartbeat: changes the belief, and wakes the loop unless all is well."""
         slot = Slot.parse(evidence.replica.partition("#")[0])
         service = self.world.services.get(slot.service)
@@ -54,6 +54,8 @@ class Observer:
         if isinstance(evidence, Probed):
             asked = before.asked.get(evidence.check)
             quiet = quiet and evidence.outcome is Outcome.GOOD and (asked is None or not asked.misses)
+        if isinstance(evidence, Held):
+            quiet = limits.judge(state.belief.holdings) is None and state.verdict is None
         if not (quiet and not isinstance(evidence, Sighted)):
             self.touch(slot.service)
 

@@ -148,7 +148,7 @@ def _explained(service: ServiceState, slot: SlotState, now: float) -> dict[str, 
                 "threshold": round(one.limit, 2),
                 "q0": round(one.expected_share, 4) if one.expected_share is not None else None,
                 "bad_to_convict": one.bad_to_convict,
-                "sentence": _evidence(slot, one, now),
+                "sentence": _evidence(service, slot, one, now),
             }
             for one in found
             if carried or one.evidence not in MEASURED
@@ -167,7 +167,7 @@ def _facts(slot: SlotState) -> Mapping[str, Any]:
     return facts
 
 
-def _evidence(slot: SlotState, one: suspect.Suspicion, now: float) -> str:
+def _evidence(service: ServiceState, slot: SlotState, one: suspect.Suspicion, now: float) -> str:
     """What the class knows now, in words."""
     match one.evidence:
         case EvidenceClass.PROBE:
@@ -179,12 +179,29 @@ def _evidence(slot: SlotState, one: suspect.Suspicion, now: float) -> str:
             return _share(slot.belief.seen, "failed", now)
         case EvidenceClass.TRAFFIC | EvidenceClass.REFUSALS | EvidenceClass.TIMES:
             return _at_endpoint(slot.belief.endpoints, one, now)
+        case EvidenceClass.LIMIT:
+            return _held(slot, service)
         case EvidenceClass.STALL:
             return f"{stall.overdue(slot.belief.stalled)} requests have had no answer for more than 2 s"
         case EvidenceClass.PROCESS:
             since_at = slot.belief.kernel.stopped_since_at
             return "runs" if since_at is None else f"stopped for {now - since_at:.1f} s"
     return ""
+
+
+def _held(slot: SlotState, service: ServiceState) -> str:
+    """What the replica holds of what is limited, and when it will be full."""
+    last, kernel = slot.belief.holdings.last, slot.belief.kernel
+    limit = service.rules.service.limits.memory_bytes
+    held = []
+    if limit is not None and kernel.memory_bytes is not None:
+        held.append(f"{kernel.memory_bytes / 1e6:.0f} of {limit / 1e6:.0f} MB of memory")
+    if last is not None and last.descriptors_max:
+        held.append(f"{last.descriptors} of {last.descriptors_max} descriptors")
+    if last is not None and last.backlog_max > 1:
+        held.append(f"{last.backlog} of {last.backlog_max} connections in the backlog")
+    filling = suspect.filling(slot.belief, service.rules)
+    return ", ".join(held) + (f"; {filling.sentence}" if filling is not None else "")
 
 
 def _asked(asked: probe.Asked | None, now: float) -> str:

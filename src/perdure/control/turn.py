@@ -4,7 +4,7 @@
 urgency and keeps one change for each slot, since the next turn decides anew from what came of it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from perdure.detect import scope
@@ -12,7 +12,7 @@ from perdure.model.decision import Decision, Note
 from perdure.model.replica import State
 from perdure.model.standing import Desired, Standing
 from perdure.model.verdict import Sign
-from perdure.prevent import replicate
+from perdure.prevent import renew, replicate
 from perdure.recover import isolate, restart
 
 
@@ -26,6 +26,8 @@ class Facts:
     bucket: restart.Bucket
     shared_at: Mapping[Sign, float] = field(default_factory=dict)
     """When each sign was last shared, by the plan before."""
+    told: Collection[str] = ()
+    """The notes that were told and still hold: subject and key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +44,15 @@ def decide(facts: Facts, now: float) -> Plan:
     """The decisions that are due at `now`; deciding twice on the same facts gives the same plan."""
     desired, standings = facts.desired, facts.standings
     service = desired.service
-    shared_at = scope.remembered(facts.shared_at, shared_signs(standings, desired.replicas), service.asked, now)
+    shared_now = shared_signs(standings, desired.replicas)
+    shared_at = scope.remembered(facts.shared_at, shared_now, service.asked, now)
     shared = frozenset(shared_at)
+    told = {sign for sign in shared_at if f"{service.name} {isolate.shared_key(sign)}" in facts.told}
     common = scope.common([standing.failing for standing in standings if standing.serving], desired.replicas)
     found = [
-        *isolate.decide(standings, desired.replicas, shared, common),
+        *isolate.decide(standings, desired.replicas, isolate.Shared(shared, shared_now | told, common)),
         *restart.condemn(service, standings, shared, facts.bucket, now),
+        *renew.decide(desired, standings),
         *replicate.decide(desired, standings, facts.dependencies_ready, now),
     ]
     decisions = _one_each(found)

@@ -207,6 +207,7 @@ def _standing(service: ServiceState, slot: SlotState, now: float) -> Standing:
         and readmit.acquits(slot.belief, slot.conviction, slot.history.relapses, now, service.rules),
         failing_share=traffic.failing_share(slot.belief.seen, now) if slot.live else None,
         failing=sampled.failing(slot.belief.endpoints, now) if slot.serves else (),
+        filling=suspect.filling(slot.belief, service.rules) if slot.serves or state is State.DRAINING else None,
         stopped_s=slot.belief.kernel.forgiven_s + process.stopped_s(slot.belief.kernel),
         answered=state is State.STARTING and answered(service, slot, now),
         in_flight=in_flight(service, replica) if leaving and replica is not None else None,

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from perdure.detect import cusum, heartbeat, peers, sampled, stall, suspect, traffic
 from perdure.model.evidence import MEASURED, EvidenceClass
-from perdure.model.verdict import Conviction
+from perdure.model.verdict import Conviction, Sign
 
 GOODS_NEEDED = 3
 HOLD_DOWN_S = 1.0
@@ -37,6 +37,10 @@ def acquits(belief: suspect.Belief, conviction: Conviction, relapses: int, now: 
             every = rules.service.heartbeat
             late = every is None or now > heartbeat.expected_by(belief.told, every.every_s)
             return belief.told.last_at > conviction.at and not late
+        case EvidenceClass.LIMIT if conviction.sign is Sign.BACKLOG:
+            return answered and belief.holdings.backlog_full_since_at is None
+        case EvidenceClass.LIMIT if conviction.sign is Sign.DESCRIPTORS:
+            return answered and belief.holdings.descriptors_full == 0
         case EvidenceClass.LIMIT:
             unlimited = rules.service.limits.memory_bytes is None
             return unlimited or (belief.kernel.memory_bytes is not None and belief.kernel.memory_over == 0)

@@ -14,10 +14,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from perdure.detect import cusum, heartbeat, probe, process, sampled, stall, traffic
+from perdure.detect import cusum, forecast, heartbeat, limits, probe, process, sampled, stall, traffic
 from perdure.detect.times import Times
-from perdure.model.evidence import Beat, EvidenceClass, Outcome, Probed, Sighted
+from perdure.model.evidence import Beat, EvidenceClass, Held, Outcome, Probed, Sighted
 from perdure.model.service import CONFIRMING, Service
+from perdure.model.standing import Filling
 from perdure.model.verdict import Sign, Verdict
 
 LOOKS_PER_S_TRAFFIC = 10.0
@@ -53,6 +54,9 @@ class Belief:
     seen: traffic.Seen = field(default_factory=traffic.Seen)
     endpoints: sampled.Endpoints = field(default_factory=dict)
     stalled: stall.Stall = field(default_factory=stall.Stall)
+    holdings: limits.Holdings = field(default_factory=limits.Holdings)
+    memory: forecast.Trend = field(default_factory=forecast.Trend)
+    descriptors: forecast.Trend = field(default_factory=forecast.Trend)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,7 @@ def policy(service: Service) -> Policy:
     )
 
 
-def observe(belief: Belief, evidence: Probed | Sighted | Beat, rules: Policy) -> Belief:
+def observe(belief: Belief, evidence: Probed | Sighted | Held | Beat, rules: Policy) -> Belief:
     """Add one observation; what clients got is added by `traffic`, since it needs the peers."""
     match evidence:
         case Probed():
@@ -107,14 +111,23 @@ def observe(belief: Belief, evidence: Probed | Sighted | Beat, rules: Policy) ->
             return replace(belief, asked={**belief.asked, evidence.check: probe.observe(before, evidence)})
         case Sighted():
             kernel = process.observe(belief.kernel, evidence, rules.service.limits.memory_bytes)
+            if evidence.group_memory_bytes is not None:
+                belief = replace(
+                    belief, memory=forecast.observe(belief.memory, evidence.at, evidence.group_memory_bytes)
+                )
             return belief if kernel == belief.kernel else replace(belief, kernel=kernel)
+        case Held():
+            if evidence.descriptors_max:
+                trend = forecast.observe(belief.descriptors, evidence.at, evidence.descriptors)
+                belief = replace(belief, descriptors=trend)
+            return replace(belief, holdings=limits.observe(belief.holdings, evidence))
         case Beat():
             return replace(belief, told=heartbeat.observe(belief.told, evidence.at))
 
 
 def judge(belief: Belief, now: float, rules: Policy, others: Peered = Peered()) -> Verdict | None:
     """The verdict, if the evidence carries one: definitive evidence first, then the strongest class."""
-    definitive = process.judge(belief.kernel, rules.service.limits.memory_bytes)
+    definitive = process.judge(belief.kernel, rules.service.limits.memory_bytes) or limits.judge(belief.holdings)
     if definitive is not None:
         return definitive
     for asked, limit in _declared(belief, rules):
@@ -171,6 +184,9 @@ def suspicions(belief: Belief, now: float, rules: Policy) -> tuple[Suspicion, ..
             found.append(Suspicion(kind.evidence, name, traffic.strength(seen, now), limit, expected))
     if stall.overdue(belief.stalled):
         found.append(Suspicion(EvidenceClass.STALL, "", stall.score(belief.stalled, Times()), rules.traffic_limit))
+    if belief.holdings.last is not None:
+        full_s = limits.backlog_full_s(belief.holdings)
+        found.append(Suspicion(EvidenceClass.LIMIT, "", full_s, probe.PAUSE_TOLERATED_S))
     stopped_s = process.stopped_s(belief.kernel)
     found.append(Suspicion(EvidenceClass.PROCESS, "", stopped_s, process.STOPPED_CONVICTS_S))
     return tuple(found)
@@ -181,6 +197,21 @@ def suspected(belief: Belief, now: float, rules: Policy) -> bool:
     if belief.kernel.stopped_since_at is not None:
         return True
     return any(suspicion.share >= SUSPECTED_SHARE for suspicion in suspicions(belief, now, rules))
+
+
+def filling(belief: Belief, rules: Policy) -> Filling | None:
+    """What will be full first: memory, against the declared limit, or descriptors."""
+    found: list[Filling] = []
+    limit, last = rules.service.limits.memory_bytes, belief.holdings.last
+    memory_s = forecast.full_in_s(belief.memory, limit) if limit is not None else None
+    if memory_s is not None and limit is not None:
+        held = belief.memory.points[-1][1]
+        found.append(Filling(memory_s, f"{held / 1e6:.0f} of {limit / 1e6:.0f} MB of memory, full in {memory_s:.0f} s"))
+    full_s = forecast.full_in_s(belief.descriptors, last.descriptors_max) if last is not None else None
+    if full_s is not None and last is not None:
+        words = f"{last.descriptors} of {last.descriptors_max} descriptors, full in {full_s:.0f} s"
+        found.append(Filling(full_s, words))
+    return min(found, key=lambda one: one.full_in_s, default=None)
 
 
 def hint(belief: Belief, rules: Policy) -> Sign | None:
@@ -219,8 +250,9 @@ def shifted(belief: Belief, pause_s: float) -> Belief:
         else one
         for label, one in belief.asked.items()
     }
+    holdings = limits.shifted(belief.holdings, pause_s)
     told, stalled = heartbeat.shifted(belief.told, pause_s), stall.shifted(belief.stalled, pause_s)
-    return replace(belief, kernel=kernel, asked=asked, told=told, stalled=stalled)
+    return replace(belief, kernel=kernel, holdings=holdings, asked=asked, told=told, stalled=stalled)
 
 
 def _declared(belief: Belief, rules: Policy) -> Iterator[tuple[probe.Asked, float]]:
@@ -237,7 +269,7 @@ def _two_halves(belief: Belief, now: float, rules: Policy) -> Verdict | None:
         known = halves.get(suspicion.evidence)
         if suspicion.share > 0.5 and (known is None or suspicion.share > known.share):
             halves[suspicion.evidence] = suspicion
-    for judged_apart in (EvidenceClass.PROCESS, EvidenceClass.STALL):
+    for judged_apart in (EvidenceClass.PROCESS, EvidenceClass.LIMIT, EvidenceClass.STALL):
         halves.pop(judged_apart, None)
     if EvidenceClass.PROBE in halves and not _speaks(belief.asked[halves[EvidenceClass.PROBE].endpoint], now):
         halves.pop(EvidenceClass.PROBE)

@@ -69,6 +69,19 @@ class Sighted:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What a replica holds of what is limited; a limit of 0 means that this look does not know."""
+
+    replica: str
+    at: float
+    backlog: int = 0
+    """Connections that wait to be accepted."""
+    backlog_max: int = 0
+    descriptors: int = 0
+    descriptors_max: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Beat:
     """A heartbeat arrived."""
 
@@ -91,4 +104,4 @@ MEASURED = frozenset({EvidenceClass.TRAFFIC, EvidenceClass.REFUSALS, EvidenceCla
 """What clients got, compared with the peers: it needs traffic, so an isolated replica can only be tried again."""
 
 
-Evidence = Exited | Probed | Sighted | Beat | Served
+Evidence = Exited | Probed | Sighted | Held | Beat | Served

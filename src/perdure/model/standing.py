@@ -54,6 +54,14 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
+class Filling:
+    """A forecast: what a replica holds will reach its limit."""
+
+    full_in_s: float
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """One slot now. `replica` is None before the first run; a STOPPED one stays until the next begins."""
 
@@ -72,6 +80,8 @@ class Standing:
     """Which share of its clients' requests it failed in the last 10 s; None: too few to say."""
     failing: tuple[Failing, ...] = ()
     """The endpoints at which it fails, refuses, or is slow now."""
+    filling: Filling | None = None
+    """What of it will be full first."""
     stopped_s: float = 0.0
     """For how long its process was stopped, or is."""
     answered: bool = False

@@ -16,6 +16,8 @@ class Sign(StrEnum):
 
     STOPPED = "stopped"  # the kernel keeps the process from running
     MEMORY = "memory"  # the group holds more memory than it may
+    BACKLOG = "backlog"  # as many connections wait to be accepted as may
+    DESCRIPTORS = "descriptors"  # it has no descriptors left
     HANG = "hang"  # it accepts the question and never answers
     REFUSED = "refused"  # nothing listens on its port, or it resets connections
     STATUS = "status"  # it answers with an error

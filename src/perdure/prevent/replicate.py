@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from perdure.model.decision import Advance, Begin, Change, Decision, End
 from perdure.model.replica import Event, State
 from perdure.model.standing import Desired, Standing
+from perdure.prevent import renew
 
 
 def decide(desired: Desired, standings: Sequence[Standing], dependencies_ready: bool, now: float) -> list[Decision]:
@@ -42,7 +43,8 @@ def _slot(desired: Desired, standing: Standing, dependencies_ready: bool, now: f
         return _decision("P01", standing, "starts a replica", Begin(standing.slot)) if due else None
     if not desired.wants(number):
         return _leave(desired, standing, now, "P02", "is no longer wanted")
-    if desired.outdated(replica) and not standing.serving:
+    leaves = standing.state_is(State.DRAINING) and renew.soon_full(standing)
+    if (desired.outdated(replica) or leaves) and not standing.serving:
         return _leave(desired, standing, now, "P03", "is replaced")
     if standing.state_is(State.STARTING) and standing.answered:
         return _decision("P06", standing, "answered its checks on its own port", Advance(standing.slot, Event.ANSWERED))

@@ -7,6 +7,7 @@ replica is restarted instead (`restart.condemn`).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from perdure.model.decision import Advance, Decision, Note
 from perdure.model.event import Fact, Severity
@@ -15,12 +16,21 @@ from perdure.model.standing import Standing
 from perdure.model.verdict import DEFINITIVE, Common, Sign, Verdict
 
 
-def decide(
-    standings: Sequence[Standing], replicas: int, shared: frozenset[Sign], common: Sequence[Common] = ()
-) -> list[Decision]:
-    """Suspect, clear, isolate and readmit; `replicas` is the desired number, `shared` the signs that convict nobody,
-    `common` what several replicas show at one endpoint, the worst first.
-    """
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What replicas have in common."""
+
+    signs: frozenset[Sign] = frozenset()
+    """These convict nobody; some are not shared any more, but were a moment ago."""
+    told: frozenset[Sign] = frozenset()
+    """Of these somebody must be told: shared now, or told already and not over."""
+    common: Sequence[Common] = ()
+    """What several replicas show at one endpoint, the worst first."""
+
+
+def decide(standings: Sequence[Standing], replicas: int, shared: Shared) -> list[Decision]:
+    """Suspect, clear, isolate and readmit; `replicas` is the desired number."""
+    common = shared.common
     together = {(one.sign, one.endpoint) for one in common}
     floor = capacity_floor(replicas)
     serving = sum(1 for standing in standings if standing.serving)
@@ -33,8 +43,8 @@ def decide(
             continue
         elif verdict is None:
             decisions += _suspect(standing)
-        elif verdict.sign in shared:
-            if verdict.sign is not Sign.REQUESTS:
+        elif verdict.sign in shared.signs:
+            if verdict.sign is not Sign.REQUESTS and verdict.sign in shared.told:
                 decisions.append(_shared(standing, verdict))
         elif (verdict.sign, verdict.endpoint) in together:
             continue
@@ -44,10 +54,15 @@ def decide(
         else:
             decisions.append(_held(standing, verdict, floor))
     serving = sum(1 for standing in standings if standing.serving)
-    if Sign.REQUESTS in shared:
+    if Sign.REQUESTS in shared.signs:
         decisions.append(_failing_together(standings, common, serving))
-    worst = {one.sign: one for one in reversed(common) if one.sign is not Sign.REQUESTS or one.sign not in shared}
+    worst = {one.sign: one for one in reversed(common) if one.sign is not Sign.REQUESTS or one.sign not in shared.signs}
     return decisions + [_common(standings[0].slot.service, one, serving) for one in worst.values()]
+
+
+def shared_key(sign: Sign) -> str:
+    """The key of the note that says that a sign is shared."""
+    return f"shared {sign.value}"
 
 
 def capacity_floor(replicas: int) -> int:
@@ -98,7 +113,7 @@ def _shared(standing: Standing, verdict: Verdict) -> Decision:
         f" nobody is isolated; for example {standing.slot}: {verdict.sentence}"
     )
     facts = {"sign": verdict.sign.value, "endpoint": verdict.endpoint}
-    return Decision("R05", service, sentence, Note(f"shared {verdict.sign.value}"), facts, Severity.ALARM)
+    return Decision("R05", service, sentence, Note(shared_key(verdict.sign)), facts, Severity.ALARM)
 
 
 def _failing_together(standings: Sequence[Standing], common: Sequence[Common], serving: int) -> Decision:
@@ -109,7 +124,7 @@ def _failing_together(standings: Sequence[Standing], common: Sequence[Common], s
     what = where or f"half of the replicas or more fail requests of clients (up to {worst:.0%} in the last 10 s)"
     sentence = f"{what}: the cause is shared, nobody is isolated"
     facts: dict[str, Fact] = {"sign": Sign.REQUESTS.value, "failing": len(shares), "worst_share": round(worst, 3)}
-    return Decision("R07", service, sentence, Note(f"shared {Sign.REQUESTS.value}"), facts, Severity.ALARM)
+    return Decision("R07", service, sentence, Note(shared_key(Sign.REQUESTS)), facts, Severity.ALARM)
 
 
 def _held(standing: Standing, verdict: Verdict, floor: int) -> Decision:
@@ -122,7 +137,7 @@ def _common(service: str, one: Common, serving: int) -> Decision:
     sentence = f"{_words(one, serving)}: the cause is shared, nobody is isolated"
     facts: dict[str, Fact] = {"sign": one.sign.value, "endpoint": one.endpoint, "failing": one.replicas}
     facts |= {"worst_share": round(one.share, 3), "status": one.status}
-    return Decision("R08", service, sentence, Note(f"shared {one.sign.value}"), facts, Severity.ALARM)
+    return Decision("R08", service, sentence, Note(shared_key(one.sign)), facts, Severity.ALARM)
 
 
 def _words(one: Common, serving: int) -> str:

@@ -29,7 +29,7 @@ from perdure.sim.kernel import Behaviour, Kernel
 from perdure.sim.life import KilledError, Life
 from perdure.sim.loop import VirtualLoop
 from perdure.sim.prober import SimulatedProber
-from perdure.sim.runner import SimulatedRunner
+from perdure.sim.runner import SimulatedHost, SimulatedRunner
 from perdure.sim.store import Shelf, SimulatedStore
 
 START_AGAIN_S = 1.0
@@ -119,6 +119,7 @@ class SimulatedDaemon:
             machine.clock,
             store,
             SimulatedRunner(machine.kernel, life, machine.behaviour_of),
+            SimulatedHost(),
             SimulatedProber(machine.kernel, machine.random, life),
             SimulatedBalancer(machine.front, life),
             machine.random.random,

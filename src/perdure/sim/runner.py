@@ -1,6 +1,6 @@
 """The daemon's hands on simulated processes: `ports.runner.Runner` over the `kernel`, for one life of the daemon."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from perdure.model.errors import UnavailableError
@@ -57,13 +57,13 @@ class SimulatedRunner:
         one = self.kernel.of(process)
         return one is not None and one.group_alive
 
-    def sight(self, process: Process) -> Sight:
-        """The state letter of the first process."""
+    def sight(self, process: Process, descriptors: bool = False) -> Sight:
+        """The state letter of the first process; simulated programs have few descriptors."""
         self.life.check()
         one = self.kernel.of(process)
         if one is None or not one.alive:
             return Sight("X")
-        return Sight("T" if one.stopped_since_at is not None else "S")
+        return Sight("T" if one.stopped_since_at is not None else "S", *((10, 1024) if descriptors else ()))
 
     def group_memory(self, processes: Sequence[Process]) -> Sequence[int]:
         """Simulated programs are small."""
@@ -101,3 +101,15 @@ class SimulatedRunner:
                 loop.call_soon(on_exit, process, exit_, context=life.context)
 
         one.on_exit = ended
+
+
+class SimulatedHost:
+    """Keeps the contract of `ports.host.Host`: every program accepts at once, and there is memory enough."""
+
+    def backlogs(self) -> Mapping[int, tuple[int, int]]:
+        """Nobody waits."""
+        return {}
+
+    def oom_kills(self) -> int:
+        """None."""
+        return 0

@@ -21,7 +21,7 @@ REQUEST_ALL = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
 ERROR, DONE = 2, 3
 HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 QUESTION = struct.Struct("=BBBxI48x")  # family, protocol, extensions, states; any socket
-ROW = struct.Struct("=4xH62xI")  # the local port (big-endian) and, at last, the inode
+ROW = struct.Struct("=4xH50xII4xI")  # the local port (big-endian), connections that wait, their limit; the inode
 REPLY_BYTES = 65_536
 
 
@@ -32,10 +32,24 @@ def inodes(port: int) -> frozenset[str]:
     remains for kernels that cannot be asked.
     """
     try:
-        found = [*_asked(socket.AF_INET, port), *_asked(socket.AF_INET6, port)]
+        found = [inode for found_port, _, _, inode in _listeners() if found_port == port]
     except OSError:
         found = _read(port)
     return frozenset(f"socket:[{inode}]" for inode in found)
+
+
+def backlogs() -> dict[int, tuple[int, int]]:
+    """Port -> connections that wait to be accepted, and how many may, of everybody who listens; empty when the kernel
+    cannot be asked. Of several sockets on one port the fullest counts.
+    """
+    found: dict[int, tuple[int, int]] = {}
+    try:
+        for port, waiting, limit, _ in _listeners():
+            if port not in found or waiting - limit > found[port][0] - found[port][1]:
+                found[port] = waiting, limit
+    except OSError:
+        return {}
+    return found
 
 
 def hold(pids: Iterable[int], sockets: frozenset[str]) -> bool:
@@ -52,12 +66,18 @@ def free(ports: range, taken: frozenset[int], first: int) -> int | None:
     return None
 
 
-def _asked(family: socket.AddressFamily, port: int) -> list[int]:
-    """Ask through netlink; raises OSError when the kernel has no answer."""
+def _listeners() -> list[tuple[int, int, int, int]]:
+    """Port, waiting connections, their limit, and inode of each listening socket; raises OSError when the kernel has no
+    answer.
+    """
+    return [*_asked(socket.AF_INET), *_asked(socket.AF_INET6)]
+
+
+def _asked(family: socket.AddressFamily) -> list[tuple[int, int, int, int]]:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as kernel:
         question = QUESTION.pack(family, socket.IPPROTO_TCP, 0, 1 << LISTEN)
         kernel.send(HEADER.pack(HEADER.size + len(question), SOCK_DIAG_BY_FAMILY, REQUEST_ALL, 1, 0) + question)
-        found: list[int] = []
+        found: list[tuple[int, int, int, int]] = []
         while True:
             reply = kernel.recv(REPLY_BYTES)
             at = 0
@@ -67,9 +87,8 @@ def _asked(family: socket.AddressFamily, port: int) -> list[int]:
                     return found
                 if kind == ERROR:
                     raise OSError(-struct.unpack_from("=i", reply, at + HEADER.size)[0], "no list of sockets")
-                local_port, inode = ROW.unpack_from(reply, at + HEADER.size)
-                if socket.ntohs(local_port) == port:
-                    found.append(inode)
+                port, waiting, limit, inode = ROW.unpack_from(reply, at + HEADER.size)
+                found.append((socket.ntohs(port), waiting, limit, inode))
                 at += length + 3 & ~3
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from perdure.adapters.runner import group, listening, logs, spawn, stat
+from perdure.adapters.runner import group, holding, listening, logs, spawn, stat
 from perdure.model.errors import UnavailableError
 from perdure.model.replica import Exit, Process, Slot
 from perdure.ports.runner import Launch, OnExit, Sight
@@ -96,13 +96,15 @@ class Processes:
         """Whether any process of the group runs; one /proc file while the first one does."""
         return self._groups.alive(process)
 
-    def sight(self, process: Process) -> Sight:
-        """Look at the first process of the group."""
+    def sight(self, process: Process, descriptors: bool = False) -> Sight:
+        """Look at the first process of the group, and perhaps at its children's descriptors."""
         watch = self._watches.get(process.pid)
         if watch is not None and watch.process == process:
-            return Sight(stat.read_letter(watch.letter_descriptor))
-        seen = stat.read(process.pid)
-        return Sight("X" if seen is None or seen.started_ticks != process.started_ticks else seen.letter)
+            letter = stat.read_letter(watch.letter_descriptor)
+        else:
+            seen = stat.read(process.pid)
+            letter = "X" if seen is None or seen.started_ticks != process.started_ticks else seen.letter
+        return Sight(letter, *holding.descriptors(process.pid)) if descriptors else Sight(letter)
 
     def group_memory(self, processes: Sequence[Process]) -> Sequence[int]:
         """Resident bytes of each group's session."""

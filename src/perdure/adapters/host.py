@@ -1,0 +1,26 @@
+"""This host, as its kernel shows it: `ports.host.Host`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from perdure.adapters.runner import listening
+
+COUNTERS = Path("/proc/vmstat")
+OOM_KILLS = b"oom_kill "
+
+
+class KernelHost:
+    """Implements `ports.host.Host` on Linux."""
+
+    def backlogs(self) -> Mapping[int, tuple[int, int]]:
+        """One question to the kernel serves all replicas of the host."""
+        return listening.backlogs()
+
+    def oom_kills(self) -> int:
+        """The kernel's own count; 0 where it does not count them."""
+        try:
+            counters = COUNTERS.read_bytes()
+        except FileNotFoundError:
+            return 0
+        found = (line for line in counters.splitlines() if line.startswith(OOM_KILLS))
+        return next((int(line[len(OOM_KILLS) :]) for line in found), 0)

@@ -1,0 +1,14 @@
+"""What the kernel says of this host as a whole."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+
+class Host(Protocol):
+    """Cheap looks; what the kernel does not tell is empty or 0."""
+
+    def backlogs(self) -> Mapping[int, tuple[int, int]]:
+        """TCP port -> connections that wait to be accepted and how many may, for everybody who listens."""
+
+    def oom_kills(self) -> int:
+        """How many processes the kernel has killed for memory since it started."""
