@@ -226,6 +226,21 @@ async def test_of_an_endless_body_only_the_beginning_is_read(probers: Probers) -
         assert (await ask(probers, server.port, fresh=False)).outcome == Outcome.GOOD
 
 
+async def test_as_much_of_a_body_is_read_as_is_expected(probers: Probers) -> None:
+    large = b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n" + b"x" * 300_000
+    check = Check(CheckKind.HTTP, expect_bytes=250_000)
+    async with serving(replying(large)) as server:
+        assert (await ask(probers, server.port, check=check)).outcome == Outcome.GOOD
+
+
+async def test_a_large_body_that_hangs_is_a_timeout(probers: Probers) -> None:
+    part = b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n" + b"x" * 100_000
+    check = Check(CheckKind.HTTP, expect_bytes=250_000)
+    async with serving(sending(part, 60.0)) as server:
+        answer = await ask(probers, server.port, check=check, timeout_s=0.3)
+    assert answer.outcome == Outcome.TIMEOUT
+
+
 async def test_redirects_proxies_and_cookies_are_left_alone(probers: Probers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     redirect = b"HTTP/1.1 302 Found\r\nLocation: /login\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n"

@@ -44,6 +44,8 @@ def check(section: schema.Check) -> model.Check:
         expect_status=expect.status,
         expect_body=expect.body,
         expect_headers=tuple(expect.headers.items()),
+        expect_json=tuple(expect.fields.items()),
+        expect_bytes=expect.min_size,
     )
 
 

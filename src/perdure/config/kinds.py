@@ -5,6 +5,8 @@ Mistakes. Secret kinds never show the value. Numbers with units are read by `uni
 """
 
 import difflib
+import json
+import math
 import re
 import shlex
 from collections.abc import Callable
@@ -22,6 +24,7 @@ Number = TypeVar("Number", int, float)
 _SIGNALS = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGABRT", "SIGKILL")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SERVICE_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_JSON_POINTER = re.compile(r"(/([^~/]|~[01])*)+")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -209,6 +212,20 @@ def _header_value(value: object) -> str:
     return value
 
 
+def _json_pointer(value: object) -> str:
+    if not isinstance(value, str) or not _JSON_POINTER.fullmatch(value):
+        raise Mistake("is no JSON pointer", 'such as "/status" or "/checks/0/ok"')
+    return value
+
+
+def _json_value(value: object) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Mistake(f"must be a value that JSON can hold {got(value)}")
+    if not isinstance(value, str | int | float | bool):
+        raise Mistake(f"must be a text, a number, true or false {got(value)}", "compare one field for each value")
+    return json.dumps(value)
+
+
 def _variable_name(value: object) -> str:
     if not isinstance(value, str) or not _VARIABLE.fullmatch(value):
         raise Mistake("is no valid name of a variable", "letters, digits and underscores, not starting with a digit")
@@ -258,6 +275,8 @@ URL_PATHS = Kind("a URL's path, or a list of them", _url_paths, _listed)
 STATUSES = Kind("an HTTP status or a list of them", _statuses, _listed)
 HEADER_NAME = Kind("an HTTP header's name", _header_name)
 HEADER_VALUE = Kind("text", _header_value)
+JSON_POINTER = Kind("a JSON pointer", _json_pointer)
+JSON_VALUE = Kind("text, number, true or false", _json_value)
 VARIABLE_NAME = Kind("a variable's name", _variable_name)
 SECRET = Kind("text", _secret)
 SERVICE_NAME = Kind("a service's name", _service_name)

@@ -36,6 +36,12 @@ class Expect(Section):
     headers: dict[Annotated[str, kinds.HEADER_NAME], Annotated[str, kinds.HEADER_VALUE]] = Field(
         default_factory=dict, description="Headers that must be there with exactly this value."
     )
+    fields: dict[Annotated[str, kinds.JSON_POINTER], Annotated[str, kinds.JSON_VALUE]] = Field(
+        default_factory=dict, description="JSON pointers into the body with the value that must be there."
+    )
+    min_size: Annotated[int, kinds.size(0, 100_000_000)] = Field(
+        default=_CHECK.expect_bytes, description="The least size of the body."
+    )
 
 
 class Check(Section):

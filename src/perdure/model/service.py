@@ -57,6 +57,10 @@ class Check:
     expect_status: tuple[int, ...] = ()
     expect_body: str | None = None
     expect_headers: tuple[tuple[str, str], ...] = ()
+    expect_json: tuple[tuple[str, str], ...] = ()
+    """JSON pointers (RFC 6901) into the body, each with the JSON text of the value that must be there."""
+    expect_bytes: int = 0
+    """The body must be at least this long."""
     confirms: bool = False
     """Not declared: what clients ask most, asked because requests of clients get no answer."""
 

@@ -14,7 +14,7 @@ import aiohttp
 import yarl
 from aiohttp.client_proto import ResponseHandler
 
-from perdure.adapters.prober import failure
+from perdure.adapters.prober import failure, pointer
 from perdure.model.evidence import Outcome
 from perdure.model.service import Check
 from perdure.ports.prober import Answer, Target
@@ -37,7 +37,7 @@ class Requests:
 
     async def probe(self, check: Check, target: Target, timeout_s: float, fresh: bool) -> Answer:
         """Ask once and judge what came back. Raises UnavailableError when the daemon has nothing to ask with."""
-        reply = _Reply()
+        reply = _Reply(max(BODY_BYTES, check.expect_bytes))
         try:
             async with asyncio.timeout(timeout_s):
                 await self._ask(reply, _url(target.port, check.path), fresh)
@@ -82,9 +82,9 @@ class Requests:
         async with session.get(url, allow_redirects=False) as response:
             reply.status = response.status
             reply.headers = response.raw_headers
-            while chunk := await response.content.read(BODY_BYTES - len(reply.body)):
+            while chunk := await response.content.read(reply.bytes_max - len(reply.body)):
                 reply.body += chunk
-                if len(reply.body) >= BODY_BYTES:
+                if len(reply.body) >= reply.bytes_max:
                     response.close()
                     return
             reply.keeps_alive = response.headers.get("Connection", "").lower() != "close"
@@ -112,9 +112,10 @@ class Requests:
 class _Reply:
     """What came back so far; filled as it arrives, so that a timeout can say how far it got."""
 
-    __slots__ = ("body", "headers", "keeps_alive", "status")
+    __slots__ = ("body", "bytes_max", "headers", "keeps_alive", "status")
 
-    def __init__(self) -> None:
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
         self.status = 0
         self.headers: Sequence[tuple[bytes, bytes]] = ()
         self.body = bytearray()
@@ -142,6 +143,12 @@ def judge(check: Check, status: int, headers: Sequence[tuple[bytes, bytes]], bod
             return _answer(Outcome.CONTENT, f"HTTP {status} with {name}: {', '.join(found) or 'not sent'}, not {value}")
     if check.expect_body is not None and check.expect_body.encode() not in body:
         return _answer(Outcome.CONTENT, f"HTTP {status} without {check.expect_body[:60]!r}: {failure.excerpt(body)}")
+    if len(body) < check.expect_bytes:
+        return _answer(Outcome.CONTENT, f"HTTP {status} with {len(body)} bytes of at least {check.expect_bytes}")
+    if check.expect_json:
+        wrong = pointer.mismatch(body, check.expect_json)
+        if wrong is not None:
+            return _answer(Outcome.CONTENT, f"HTTP {status} with {wrong}")
     return _answer(Outcome.GOOD, f"HTTP {status}")
 
 
