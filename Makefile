@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SEED   ?= 1
 COUNT  ?= 1
 
-.PHONY: demo test check bench sim lock clean help
+.PHONY: demo test check bench faults sim lock clean help
 
 help:            ## this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -26,6 +26,9 @@ check: $(VENV)/installed      ## style, types, layers, and the rules of the hous
 
 bench: $(VENV)/bench-installed  ## measure, side by side with others; tables and JSON in bench/results
 	$(BIN)/python -m bench
+
+faults: $(VENV)/bench-installed  ## make every fault on real processes: what is noticed, and how soon
+	$(BIN)/python -m bench faults
 
 sim: $(VENV)/installed        ## replay a simulated run: make sim SEED=7
 	$(BIN)/perdure sim --seed $(SEED) --count $(COUNT)

@@ -1,7 +1,7 @@
 """`python -m bench`: runs the benches, prints their tables, and writes JSON and one Markdown file into bench/results.
 
 `--quick` is for a look after a change (some five minutes); without it the figures are those of the documents (an hour
-or so). Names on the command line choose: traffic, failure, control, detectors. The last one replays recorded
+or so). Names on the command line choose: traffic, failure, faults, control, detectors. The last one replays recorded
 heartbeats, which are not part of this repository, and so runs only with `--traces FOLDER`.
 """
 
@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import control, detectors, failure, traffic
+from bench import control, detectors, failure, faults, traffic
 from bench.processes import RESULTS, BenchError
 from bench.report import Report, publish
 
@@ -23,21 +23,24 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run what is asked for; the exit code is 1 when a bench could not run."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measures Perdure beside its rivals.")
     parser.add_argument(
-        "names", nargs="*", metavar="traffic|failure|control|detectors", help="which benches; all without"
+        "names", nargs="*", metavar="traffic|failure|faults|control|detectors", help="which benches; all without"
     )
     parser.add_argument("--quick", action="store_true", help="fewer and shorter measurements")
-    parser.add_argument("--trials", type=int, help="failure: how often each fault strikes (30; 3 with --quick)")
-    parser.add_argument("--side", action="append", default=[], help="failure: only sides whose name contains this")
-    parser.add_argument("--fault", action="append", default=[], choices=[fault.name.lower() for fault in failure.Fault])
+    parser.add_argument("--trials", type=int, help="of each fault (failure 30, faults 10; --quick: 3 and 1)")
+    parser.add_argument("--side", action="append", default=[], help="failure, faults: only sides named so, or in part")
+    named = [fault.name.lower() for fault in failure.Fault] + [row.number for row in faults.catalogue.ROWS]
+    parser.add_argument("--fault", action="append", default=[], choices=named, help="failure, faults: only this one")
     parser.add_argument("--traces", type=Path, help="detectors: a folder of CSV files: sequence, sent_s, arrived_s")
     said = parser.parse_args(words)
     harm = failure.QUICK if said.quick else failure.Extent()
     if said.trials is not None:
         harm = dataclasses.replace(harm, trials=said.trials)
-    faults = [failure.Fault[name.upper()] for name in said.fault]
+    many = faults.Extent(said.trials or (1 if said.quick else 10))
+    kinds = [fault for fault in failure.Fault if fault.name.lower() in said.fault]
     benches: dict[str, Callable[[Path], Report]] = {
         "traffic": lambda directory: traffic.run(traffic.QUICK if said.quick else traffic.Extent(), directory),
-        "failure": lambda directory: asyncio.run(failure.run(harm, directory, said.side, faults)),
+        "failure": lambda directory: asyncio.run(failure.run(harm, directory, said.side, kinds)),
+        "faults": lambda directory: asyncio.run(faults.run(many, directory, said.side, said.fault)),
         "control": lambda directory: control.run(control.QUICK if said.quick else control.Extent(), directory),
     }
     if said.traces is not None:

@@ -60,8 +60,14 @@ class PerdureSide:
     adopts = True
 
     def __init__(
-        self, directory: Path, command: Sequence[str] = APP, replicas: int = REPLICAS, rest_s: float = 0.0
+        self,
+        directory: Path,
+        command: Sequence[str] = APP,
+        replicas: int = REPLICAS,
+        rest_s: float = 0.0,
+        more: str = "",
     ) -> None:
+        """`more` is added to the file, in the section of the service."""
         self.directory = directory
         self.rest_s = rest_s
         self.port = processes.free_ports(1)[0]
@@ -71,7 +77,7 @@ class PerdureSide:
         directory.mkdir(parents=True, exist_ok=True)
         self._file.write_text(
             f"[service.web]\ncommand = {json.dumps(list(command))}\nreplicas = {replicas}\n"
-            f'listen = "127.0.0.1:{self.port}"\n'
+            f'listen = "127.0.0.1:{self.port}"\n{more}'
             '[service.web.check]\nhttp = "/healthz"\ninterval = "1s"\ntimeout = "1s"\n'
             'expect = { status = 200, body = "ok" }\n'
         )
@@ -151,6 +157,12 @@ FAST_CHECKS = Checks(
 )
 
 
+WATCHFUL_CHECKS = Checks(
+    "HAProxy's checks, fastest, observe layer7",
+    FAST_CHECKS.backend.replace("observe layer4 error-limit 1", "observe layer7 error-limit 10"),
+)
+
+
 class SupervisedSide:
     """HAProxy with its own checks; replicas and HAProxy are restarted by supervisord or Circus."""
 
@@ -158,12 +170,15 @@ class SupervisedSide:
     adopts = False
     rest_s = 0.0
 
-    def __init__(self, ward: Ward, directory: Path, checks: Checks, supervisor: str) -> None:
+    def __init__(
+        self, ward: Ward, directory: Path, checks: Checks, supervisor: str, command: Sequence[str] = APP
+    ) -> None:
         self.name = f"{checks.name}, {supervisor}"
         self.directory = directory
         self.port, *self._ports = processes.free_ports(1 + REPLICAS + 3)
         self._ward = ward
         self._checks = checks
+        self._command = command
         self._supervisor = supervisor
         self._process: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True, exist_ok=True)
@@ -171,7 +186,9 @@ class SupervisedSide:
     def start(self) -> None:
         """See the protocol `Side`."""
         config = self._haproxy_file()
-        programs = {f"web{n}": [*APP, "--port", str(port)] for n, port in enumerate(self._ports[:REPLICAS], 1)}
+        programs = {
+            f"web{n}": [*self._command, "--port", str(port)] for n, port in enumerate(self._ports[:REPLICAS], 1)
+        }
         programs["haproxy"] = [str(haproxy_program()), "-db", "-f", str(config)]
         start = self._supervisord if self._supervisor == "supervisord" else self._circus
         self._process = self._ward.start(start(programs), "supervisor")

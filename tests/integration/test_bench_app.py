@@ -186,3 +186,43 @@ async def test_it_beats_until_it_is_muted(tmp_path: Path, monkeypatch: pytest.Mo
 def test_it_can_refuse_to_start() -> None:
     with running("--exit-at-start", "7", wait=False) as app:
         assert app.process.wait(5) == 7
+
+
+async def test_a_fault_on_one_path_leaves_the_others_alone() -> None:
+    with running() as app:
+        await app.fault("kind=error&on=/pay&status=502")
+        assert (await app.get("/pay"))[0] == 502
+        assert (await app.get("/search"))[0] == (await app.get("/healthz"))[0] == 200
+
+
+async def test_slow_by_a_factor_takes_so_many_times_as_long_as_its_work() -> None:
+    with running("--work", "0.05") as app:
+        await app.fault("kind=slow&factor=4")
+        before_at = time.monotonic()
+        await app.get("/")
+        assert 0.2 <= time.monotonic() - before_at < 2.0
+
+
+async def test_deaf_accepts_nobody_and_serves_whom_it_has() -> None:
+    with running("--backlog", "2") as app, socket.create_connection(("127.0.0.1", app.port), timeout=5) as kept:
+        kept.sendall(b"POST /fault?kind=deaf HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b"200 OK" in kept.recv(1000)
+        with socket.create_connection(("127.0.0.1", app.port), timeout=0.3) as waiting:
+            waiting.sendall(b"GET /pid HTTP/1.1\r\nHost: a\r\n\r\n")
+            with pytest.raises(TimeoutError):
+                waiting.recv(1000)
+            kept.sendall(b"POST /fault?kind=none HTTP/1.1\r\nHost: a\r\n\r\n")
+            waiting.settimeout(5)
+            assert b"200 OK" in waiting.recv(1000)
+
+
+async def test_a_leak_grows_until_it_is_healed() -> None:
+    with running() as app:
+        process = psutil.Process(app.process.pid)
+        before = process.num_fds()
+        await app.fault("kind=leak&files=5&every=0.02")
+        async with asyncio.timeout(5):
+            while process.num_fds() < before + 40:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await app.fault("kind=none")
+        assert process.num_fds() <= before + 5
