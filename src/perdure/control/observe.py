@@ -78,6 +78,7 @@ class Observer:
 
     def on_reading(self, reading: Reading) -> None:
         """What HAProxy reports: evidence about each replica, the retry budget, and what is still in flight."""
+        self._sampler.keep(self.world.services)
         lines: dict[str, list[Answered]] = {}
         for line in reading.answered:
             lines.setdefault(line.service, []).append(line)

@@ -6,7 +6,7 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from perdure.control.world import ServiceState, SlotState
@@ -102,6 +102,11 @@ class Sampler:
         gathered = self._gathered.get(service)
         found = gathered.common.most_common(1) if gathered is not None else []
         return found[0][0] if found else None
+
+    def keep(self, services: Collection[str]) -> None:
+        """Forget services that are no longer declared."""
+        if len(self._gathered) > len(services):
+            self._gathered = {name: one for name, one in self._gathered.items() if name in services}
 
     def forget(self) -> None:
         """Let go of what was gathered: it spans a pause of the monitor itself."""

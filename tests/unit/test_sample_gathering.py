@@ -1,0 +1,106 @@
+"""Lines of HAProxy's log become evidence about replicas and endpoints, a second at a time."""
+
+import pytest
+from facts import desired, replica, service
+
+from perdure.control.sample import Sampler
+from perdure.control.world import ServiceState, SlotState
+from perdure.detect import endpoints, sampled, suspect, times
+from perdure.model.replica import State
+from perdure.model.traffic import Answered
+
+
+def web(**declared: object) -> ServiceState:
+    """Three replicas of `web` that have served for a minute."""
+    wanted = service(**declared)
+    state = ServiceState(desired(wanted), suspect.policy(wanted))
+    for number in (1, 2, 3):
+        one = replica(number)
+        state.slots[number] = SlotState(one.slot, one, ready_at=-60.0)
+    return state
+
+
+def line(number: int, path: str = "/pay", status: int = 200, **changed: object) -> Answered:
+    fields = {"method": "GET", "response_ms": 5, "tries": 1, "stands_for": 1} | changed
+    return Answered("web", 21_000 + number, path=path, status=status, **fields)  # type: ignore[arg-type]
+
+
+def seen(state: ServiceState, number: int, endpoint: str = "/pay") -> sampled.Endpoint:
+    return state.slots[number].belief.endpoints[endpoint]
+
+
+def test_lines_are_gathered_for_a_second_and_then_judged_together() -> None:
+    state, sampler = web(), Sampler()
+    assert sampler.take(state, [line(1), line(2)], 10.0) is False
+    assert state.slots[1].belief.endpoints == {}
+    assert sampler.take(state, [line(1, status=500)], 11.0) is True
+    errors = seen(state, 1).seen[0].tallies[0]
+    assert (errors.requests, errors.failures) == (2, 1)
+    assert sampler.take(state, [], 12.5) is False
+
+
+def test_a_line_of_the_sample_stands_for_several_requests_and_a_failure_for_itself() -> None:
+    state, sampler = web(), Sampler()
+    sampler.take(state, [line(1, stands_for=10), line(1, stands_for=10, status=403), line(1, status=502)], 10.0)
+    sampler.take(state, [], 11.0)
+    errors, refusals, _ = (one.tallies[0] for one in seen(state, 1).seen)
+    assert (errors.requests, errors.failures) == (21, 1)
+    assert (refusals.requests, refusals.failures) == (2, 1)
+    assert sum(seen(state, 1).taken.counts) == 1, "how long a refusal takes says nothing"
+
+
+def test_a_failure_that_was_tried_elsewhere_too_is_counted_and_blamed_on_nobody() -> None:
+    state, sampler = web(), Sampler()
+    sampler.take(state, [line(2), line(3)] + [line(1, status=503, tries=3) for _ in range(20)], 10.0)
+    sampler.take(state, [], 11.0)
+    errors = seen(state, 1).seen[0]
+    assert errors.tallies[0].failures == 20
+    assert not any(errors.scores)
+
+
+def test_declared_endpoints_come_first_and_what_is_not_found_makes_none() -> None:
+    state, sampler = web(endpoints=("/api/orders",)), Sampler()
+    sampler.take(state, [line(1, "/api/orders/7"), line(1, "/api/users"), line(1, "/wp-admin", 404)], 10.0)
+    sampler.take(state, [], 11.0)
+    assert set(state.slots[1].belief.endpoints) == {"/api/orders", "/api/users", endpoints.OTHER}
+
+
+def test_who_serves_no_more_is_left_out() -> None:
+    state, sampler = web(), Sampler()
+    state.slots[2] = SlotState(state.slots[2].slot, replica(2, State.ISOLATED))
+    sampler.take(state, [line(1), line(2), line(9)], 10.0)
+    sampler.take(state, [], 11.0)
+    assert state.slots[2].belief.endpoints == {}
+    assert set(state.slots[1].belief.endpoints) == {"/pay"}
+
+
+@pytest.mark.parametrize(("ready_at", "counted"), [(-60.0, 5), (990.0, 0)])
+def test_slow_answers_count_when_the_replica_is_warm(ready_at: float, counted: int) -> None:
+    state, sampler = web(), Sampler()
+    for number in range(100):
+        sampler.take(state, [line(1), line(2, response_ms=8), line(3, response_ms=8)], 900.0 + number)
+    state.slots[1].ready_at = ready_at
+    sampler.take(state, [line(1, response_ms=400) for _ in range(5)], 1000.0)
+    sampler.take(state, [], 1001.0)
+    found = seen(state, 1)
+    assert found.limit_ms == pytest.approx(3 * times.upper_ms(times.bucket(8)))
+    assert round(found.seen[2].tallies[0].failures) == counted
+
+
+def test_the_path_that_is_asked_most_is_one_that_is_answered_well_and_soon() -> None:
+    state, sampler = web(), Sampler()
+    assert sampler.commonest("web") is None
+    lines = [line(1, "/"), line(1, "/"), line(1, "/b"), line(1, "/post", method="POST", stands_for=9)]
+    lines += [line(1, "/slow", response_ms=900, stands_for=9), line(1, "/moved", 302, stands_for=9)]
+    sampler.take(state, lines, 10.0)
+    assert sampler.commonest("web") == "/"
+    sampler.keep(())
+    assert sampler.commonest("web") is None
+
+
+def test_a_pause_of_the_monitor_voids_what_was_gathered() -> None:
+    state, sampler = web(), Sampler()
+    sampler.take(state, [line(1, status=500)], 10.0)
+    sampler.forget()
+    assert sampler.take(state, [], 11.0) is False
+    assert state.slots[1].belief.endpoints == {}
