@@ -233,7 +233,7 @@ def _report(series: Sequence[Series], extent: Extent) -> Report:
         tuple(rows),
         (
             f"{extent.trials} trials each at random phases; {RATE:.0f} GETs a second, three endpoints, three replicas.",
-            "Noticed: who was struck gets no requests; F39, F28: an alarm names the common cause.",
+            "Noticed: who was struck gets no requests; F28: an alarm names the common cause.",
             "B rows: nothing may happen; what was touched counts.",
             "F20 to F24 and B13 need several hosts and are not made here.",
         ),

@@ -129,7 +129,7 @@ ROWS = (
     Row("F13", "no descriptors left", nearly_all_descriptors),
     Row("F15", "memory beyond its limit", fault(kind="memory", size=300_000_000), within_s=60.0),
     Row("F34", "500 for everything, /healthz says ok", fault(kind="error")),
-    Row("F39", "two of three answer 500 at once", fault(kind="error"), Expected.ALARM, whom=Whom.TWO),
+    Row("F39", "two of three answer 500 at once", fault(kind="error"), whom=Whom.TWO),
     Row(
         "F28",
         "a dependency gone for all: 500 on /pay",
