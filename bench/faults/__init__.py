@@ -50,6 +50,15 @@ class Extent:
     trials: int = 10
 
 
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Who was there before the strike (port -> pid), who is struck, and a question: was a common cause told since?"""
+
+    before: dict[int, int]
+    struck: tuple[Struck, ...]
+    told: Callable[[], bool]
+
+
 @dataclass(slots=True)
 class Trial:
     """One fault. `noticed_s` counts from the strike; None: not within the time that was waited."""
@@ -126,14 +135,14 @@ def _trial(side: Side, row: Row, rng: random.Random) -> Trial:
     if len(before) < sides.REPLICAS:
         raise BenchError(f"{side.name} is not whole before {row.number}")
     count = {Whom.ONE: 1, Whom.TWO: 2, Whom.ALL: sides.REPLICAS}[row.whom]
-    struck = [Struck(port, before[port]) for port in rng.sample(sorted(before), count)]
-    told = _alarms(side, _newest(side))
+    struck = tuple(Struck(port, before[port]) for port in rng.sample(sorted(before), count))
+    scene = Scene(before, struck, _alarms(side, _newest(side)))
     trial, over = Trial(time.monotonic()), threading.Event()
     striking = [threading.Thread(target=_strike, args=(row, one, over)) for one in struck]
     for thread in striking:
         thread.start()
     try:
-        _watch(side, row, before, struck, trial, told)
+        _watch(side, row, scene, trial)
     finally:
         over.set()
         for thread in striking:
@@ -160,11 +169,10 @@ def _repair(row: Row, struck: Sequence[Struck]) -> None:
                 os.kill(one.pid, signal.SIGKILL)
 
 
-def _watch(
-    side: Side, row: Row, before: dict[int, int], struck: Sequence[Struck], trial: Trial, told: Callable[[], bool]
-) -> None:
+def _watch(side: Side, row: Row, scene: Scene, trial: Trial) -> None:
     """Look until what must come of the fault has come of it, or the time is up; note who else was touched."""
-    ill = {one.port for one in struck} if row.expected is Expected.ISOLATED else set()
+    before = scene.before
+    ill = {one.port for one in scene.struck} if row.expected is Expected.ISOLATED else set()
     patience_s = row.within_s if row.expected is Expected.NOTHING else LATE * row.within_s + 1.0
     touched: set[int] = set()
     next_alarm_at = 0.0
@@ -178,7 +186,7 @@ def _watch(
                 trial.noticed_s = passed_s
         if row.expected is Expected.ALARM and time.monotonic() >= next_alarm_at:
             next_alarm_at = time.monotonic() + 0.2
-            if told():
+            if scene.told():
                 trial.noticed_s = passed_s
         time.sleep(PERIOD_S)
     touched |= {port for port, pid in before.items() if port not in ill and not _runs(pid)}
