@@ -18,6 +18,9 @@ BODY = b'{"status": "ok", "queue": {"length": 0}, "up": true, "list": [{"a/b": 1
         ("/list/0/a~1b", "1", None),
         ("/list/0/m~0n", "null", None),
         ("/", "7", None),
+        ("/queue/length", "0.0", None),
+        ("/list/-1", "1", "nothing at /list/-1, not 1"),
+        ("/list/00", "1", "nothing at /list/00, not 1"),
         ("/status", '"down"', '"ok" at /status, not "down"'),
         ("/up", "1", "true at /up, not 1"),
         ("/queue/length", "false", "0 at /queue/length, not false"),
@@ -32,7 +35,8 @@ def test_a_field_is_found_by_its_pointer_and_compared_as_json(at: str, value: st
 
 
 def test_a_body_that_is_no_json_is_wrong() -> None:
-    assert pointer.mismatch(b"<html>", [("/a", "1")]) == "a body that is no JSON"
+    for body in (b"<html>", b"", b"[" * 60_000, b"\xff"):
+        assert pointer.mismatch(body, [("/a", "1")]) == "a body that is no JSON"
 
 
 @pytest.mark.parametrize(

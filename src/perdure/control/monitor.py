@@ -6,7 +6,6 @@ inbox as evidence. Results that span a pause of the monitor itself are void and 
 """
 
 import asyncio
-import itertools
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
@@ -29,8 +28,6 @@ HELD_TURNS = 8
 """Descriptors of a replica are counted at every eighth look: each two seconds."""
 VOID_AGAIN_S = 0.1
 PEERS_ASKED_MAX = 16
-KEPT_ALIVE_EVERY = 4
-"""One ordinary question in four goes over a connection that is kept, as most requests of clients do."""
 CONFIRMATIONS = 4
 """Questions of a second each before it is given up, or begun anew."""
 ANY_STATUS = tuple(range(100, 600))
@@ -160,16 +157,15 @@ class Monitor:
         at = self.clock.now()
         if replica.state is not State.STARTING:
             at += spread(replica.name + check.label) * check.interval_s
-        for number in itertools.count(1):
+        while True:
             await self.clock.sleep_until(at)
             started_at = self.clock.now()
-            fresh = number % KEPT_ALIVE_EVERY != 0
-            void = await self._probe(service, slot, check, check.timeout_s, fresh)
+            void = await self._probe(service, slot, check, check.timeout_s)
             if slot.replica is None or slot.replica.name != replica.name:
                 return
             asked = slot.belief.asked.get(check.label, probe.Asked(check.label))
             if not void and probe.wants_burst(asked) and slot.replica.state is not State.STARTING:
-                self._burst(service, slot, check, fresh)
+                self._burst(service, slot, check)
                 self._ask_peers(service, slot, check)
             starting = slot.replica.state is State.STARTING
             since_start_s = started_at - slot.replica.since_at
@@ -188,10 +184,9 @@ class Monitor:
         finally:
             self._confirming.discard(replica)
 
-    def _burst(self, service: ServiceState, slot: SlotState, check: Check, fresh: bool = True) -> None:
-        """Ask again at once, on the same kind of connection as the miss: one kind may fail while the other is well."""
+    def _burst(self, service: ServiceState, slot: SlotState, check: Check) -> None:
         for number in range(probe.BURST):
-            self._started(self._burst_probe(service, slot, check, number * probe.BURST_SPACING_S, fresh))
+            self._started(self._burst_probe(service, slot, check, number * probe.BURST_SPACING_S))
 
     def _started(self, asking: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(asking, name="ask once more")
@@ -210,15 +205,11 @@ class Monitor:
         if not void and probe.wants_burst(asked) and peer.serves:
             self._burst(service, peer, check)
 
-    async def _burst_probe(
-        self, service: ServiceState, slot: SlotState, check: Check, delay_s: float, fresh: bool
-    ) -> None:
+    async def _burst_probe(self, service: ServiceState, slot: SlotState, check: Check, delay_s: float) -> None:
         await self.clock.sleep_until(self.clock.now() + delay_s)
-        await self._probe(service, slot, check, min(check.timeout_s, probe.BURST_TIMEOUT_S), fresh)
+        await self._probe(service, slot, check, min(check.timeout_s, probe.BURST_TIMEOUT_S))
 
-    async def _probe(
-        self, service: ServiceState, slot: SlotState, check: Check, timeout_s: float, fresh: bool = True
-    ) -> bool:
+    async def _probe(self, service: ServiceState, slot: SlotState, check: Check, timeout_s: float) -> bool:
         """Ask once and hand in the result; True when it is void because the monitor itself paused meanwhile."""
         replica = slot.replica
         if replica is None or replica.state not in LIVE:
@@ -227,7 +218,7 @@ class Monitor:
         target = Target(replica.port, self.environment(slot), declared.directory, declared.user, declared.group)
         started_at = self.clock.now()
         try:
-            answer = await self.prober.probe(check, target, timeout_s, fresh)
+            answer = await self.prober.probe(check, target, timeout_s, fresh=True)
         except UnavailableError as error:
             # This daemon could not ask; that says nothing of the replica, so nothing is handed in.
             log.warning("a replica could not be asked", replica=replica.name, cause=error.sentence)
