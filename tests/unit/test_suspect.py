@@ -85,6 +85,13 @@ def test_two_classes_that_pass_half_of_their_limits_convict_together() -> None:
     assert set(verdict.facts) == {"probe", "traffic"}
 
 
+def test_requests_that_fail_on_all_replicas_alike_are_no_half_of_a_verdict() -> None:
+    shared = with_traffic(believed(*REFUSED[:2]), 0.9)
+    assert suspect.judge(shared, 1.2, RULES) is not None
+    for seen in (replace(shared.seen, apart=traffic.APART_MIN - 0.1), replace(shared.seen, compared=False)):
+        assert suspect.judge(replace(shared, seen=seen), 1.2, RULES) is None
+
+
 def test_one_half_and_less_than_a_half_do_not_convict() -> None:
     assert suspect.judge(with_traffic(believed(*REFUSED[:2]), 0.49), 1.2, RULES) is None
 

@@ -78,6 +78,8 @@ class Suspicion(NamedTuple):
     limit: float
     expected_share: float | None = None
     """q0, what a healthy replica would show; None where nothing is counted."""
+    own: bool = True
+    """Whether it may be this replica's own fault: what peers share is no half of a verdict either."""
 
     @property
     def bad_to_convict(self) -> int | None:
@@ -176,12 +178,14 @@ def suspicions(belief: Belief, now: float, rules: Policy) -> tuple[Suspicion, ..
         told = heartbeat.score(belief.told, now, every.every_s)
         found.append(Suspicion(EvidenceClass.HEARTBEAT, "", told, rules.heartbeat_limit))
     strength, expected = traffic.strength(belief.seen, now), belief.seen.expected_share or traffic.FLOOR
-    found.append(Suspicion(EvidenceClass.TRAFFIC, "", strength, rules.traffic_limit, expected))
+    own = traffic.convincing(belief.seen)
+    found.append(Suspicion(EvidenceClass.TRAFFIC, "", strength, rules.traffic_limit, expected, own))
     if belief.endpoints:
         limit = sampled.limit(rules.service.false_alarms_per_s, len(belief.endpoints))
         for kind, name, seen in sampled.each(belief.endpoints):
             expected = seen.expected_share or kind.floor
-            found.append(Suspicion(kind.evidence, name, traffic.strength(seen, now), limit, expected))
+            strength, own = traffic.strength(seen, now), traffic.convincing(seen)
+            found.append(Suspicion(kind.evidence, name, strength, limit, expected, own))
     if stall.overdue(belief.stalled):
         found.append(Suspicion(EvidenceClass.STALL, "", stall.score(belief.stalled, Times()), rules.traffic_limit))
     if belief.holdings.last is not None:
@@ -267,7 +271,7 @@ def _two_halves(belief: Belief, now: float, rules: Policy) -> Verdict | None:
     halves: dict[EvidenceClass, Suspicion] = {}
     for suspicion in suspicions(belief, now, rules):
         known = halves.get(suspicion.evidence)
-        if suspicion.share > 0.5 and (known is None or suspicion.share > known.share):
+        if suspicion.own and suspicion.share > 0.5 and (known is None or suspicion.share > known.share):
             halves[suspicion.evidence] = suspicion
     for judged_apart in (EvidenceClass.PROCESS, EvidenceClass.LIMIT, EvidenceClass.STALL):
         halves.pop(judged_apart, None)
