@@ -105,7 +105,18 @@ def test_one_bad_replica_among_healthy_peers_is_convicted_within_a_few_readings(
 def test_failures_are_a_replicas_own_when_they_fall_on_it_more_often_than_requests_do(
     mine: Tally, theirs: Tally, nats: float
 ) -> None:
-    assert traffic.apart(mine, theirs) == pytest.approx(nats)
+    assert traffic.apart((mine, mine, Tally()), peers.of_one(theirs, theirs, 1.0)) == pytest.approx(nats)
+
+
+def test_a_replica_that_has_just_started_is_not_blamed_for_what_all_begin_to_fail() -> None:
+    """Its peers have thousands of good requests of the last seconds behind them, it has none."""
+    seen = [Seen(), Seen(), Seen()]
+    for number in range(50):
+        at = 55.0 + number / 10
+        seen = [seen[0], *(traffic.count(one, Served("", at, 100, 0)) for one in seen[1:])]
+    for number in range(100):
+        seen = read(seen, 60.0 + number / 10, [(10, 2)] * 3)
+        assert [traffic.judge(one, LIMIT) for one in seen] == [None] * 3
 
 
 @given(st.integers(1, 50), st.floats(0.0, 1.0), st.integers(2, 6))

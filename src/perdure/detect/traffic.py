@@ -147,7 +147,7 @@ def observe(seen: Seen, served: Served, others: Peers, floor: float = FLOOR) -> 
         since_at,
         compared=not others.number or others.asked_at >= since_at,
         alone=not others.number,
-        apart=apart(seen.tallies[1], others.lately) if others.number else math.inf,
+        apart=apart(seen.tallies, others) if others.number else math.inf,
         expected_share=expected,
     )
 
@@ -172,18 +172,20 @@ def healthy_share(seen: Seen, others: Peers, floor: float = FLOOR) -> float:
     return min(CEILING, max(floor, others.now.share, others.lately.share, past))
 
 
-def apart(mine: Tally, theirs: Tally) -> float:
+def apart(tallies: tuple[Tally, Tally, Tally], others: Peers) -> float:
     """The log-likelihood ratio, in nats, of "my share of the failures is what it is" against "failures fall on me as
     often as requests do"; 0 when they fall on me less often than that.
 
     The first bad requests of a client may all reach the same replica: of two replicas, one gets the first three in a
     quarter of the cases. Which requests fail is then the client's doing, and only where they fail speaks against a
-    replica (a binomial likelihood ratio, the G-test's half).
+    replica (a binomial likelihood ratio, the G-test's half). How often requests fall on it is told by the last second:
+    in ten, a replica that has just started got fewer than its peers, most of them before anything failed.
     """
-    requests, failures = mine.requests + theirs.requests, mine.failures + theirs.failures
+    mine, theirs = tallies[1], others.lately
+    requests, failures = tallies[0].requests + others.now.requests, mine.failures + theirs.failures
     if mine.failures <= 0.0 or requests <= 0.0:
         return 0.0
-    expected = min(0.99, max(0.01, mine.requests / requests))
+    expected = min(0.99, max(0.01, tallies[0].requests / requests))
     found = mine.failures / failures
     if found <= expected:
         return 0.0
