@@ -6,14 +6,16 @@ rate well below that. In each round every variant is a new process, and they tak
 ...), so that neither the drift of the machine, nor what else runs on it, nor one lucky process decides. A ratio is
 taken within a pass over the variants, whose slices are less than a few seconds apart; the table shows medians.
 
-Perdure's HAProxy runs the configuration that Perdure renders, with replicas put in over the runtime socket, and its
-counters are read ten times a second meanwhile, as the daemon does.
+Perdure's HAProxy runs the configuration that Perdure renders, with replicas put in over the runtime socket; its
+counters are read ten times a second meanwhile, and its log as it comes, as the daemon does.
 """
 
 import dataclasses
 import json
+import socket
 import subprocess
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -31,6 +33,7 @@ from perdure.model.traffic import BackendSpec
 PROXY_CORE, OTHER_CORE = 0, 1
 CONNECTIONS = 32
 READING_PERIOD_S = 0.1
+LINE_BYTES = 1024
 SERVERS = 8
 PERDURE = "HAProxy, Perdure's"
 
@@ -85,6 +88,7 @@ class Perdure:
 
     def __init__(self) -> None:
         self.stats: Path | None = None
+        self.log: socket.socket | None = None
 
     def prepare(self, site: Site) -> Sequence[str | Path]:
         """Write what Perdure would write for a service with the backends' number of replicas."""
@@ -93,8 +97,13 @@ class Perdure:
         paths = render.Paths(site.directory, 1)
         listen = {"web": Address("127.0.0.1", site.port)}
         paths.config.write_text(render.render(specs, listen, paths, lua=True))
-        paths.retry_map.write_text(render.render_retry_map(specs, {}))
+        paths.retries_off.write_text(render.render_retries_off(["web"], {}))
         self.stats = paths.stats
+        if self.log is not None:
+            self.log.close()
+        paths.log.unlink(missing_ok=True)
+        self.log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.log.bind(str(paths.log))
         return [haproxy_program(), "-db", "-f", paths.config]
 
     def put_in(self, site: Site) -> None:
@@ -107,27 +116,33 @@ class Perdure:
 
 
 class Reading:
-    """Reads the counters ten times a second while the block lasts, from the other core."""
+    """Reads the log, and the counters ten times a second, while the block lasts, from the other core."""
 
-    def __init__(self, stats: Path | None) -> None:
-        self._stats = stats
+    def __init__(self, perdure: Perdure | None) -> None:
+        self._perdure = perdure
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._read, name="read the counters")
 
     def __enter__(self) -> None:
-        if self._stats is not None:
+        if self._perdure is not None:
             self._thread.start()
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        if self._stats is not None:
+        if self._perdure is not None:
             self._thread.join()
 
     def _read(self) -> None:
-        assert self._stats is not None
-        while not self._over.wait(READING_PERIOD_S):
-            with suppress(OSError):
-                runtime.ask(self._stats, "show stat")
+        assert self._perdure is not None and self._perdure.stats is not None and self._perdure.log is not None
+        due = time.monotonic()
+        while not self._over.is_set():
+            self._perdure.log.settimeout(max(0.001, due - time.monotonic()))
+            with suppress(TimeoutError):
+                self._perdure.log.recv(LINE_BYTES)
+            if time.monotonic() >= due:
+                due += READING_PERIOD_S
+                with suppress(OSError):
+                    runtime.ask(self._perdure.stats, "show stat")
 
 
 def run(extent: Extent, directory: Path) -> Report:
@@ -178,7 +193,7 @@ def _start(ward: Ward, variant: Variant, backends: tuple[int, ...]) -> None:
 def _slice(variant: Variant, seconds: float) -> Slice:
     assert variant.process is not None
     pids = processes.tree(variant.process.pid)
-    with Reading(variant.perdure.stats if variant.perdure else None):
+    with Reading(variant.perdure):
         before = processes.usage(pids)
         pressed = _press(variant, seconds, 0)
         cpu_s = processes.usage(pids).cpu_s - before.cpu_s
@@ -189,7 +204,7 @@ def _slice(variant: Variant, seconds: float) -> Slice:
 
 def _paced(variant: Variant, extent: Extent) -> Paced:
     assert variant.process is not None
-    with Reading(variant.perdure.stats if variant.perdure else None):
+    with Reading(variant.perdure):
         paced = _press(variant, extent.paced_s, extent.rate)
     rss_bytes = processes.usage(processes.tree(variant.process.pid)).rss_bytes
     return Paced(paced["p50_us"], paced["p99_us"], rss_bytes)

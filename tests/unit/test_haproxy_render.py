@@ -105,6 +105,5 @@ def test_the_kind_of_an_address_is_said_in_full(host: str, bind: str) -> None:
     assert f"    bind {bind} name public\n" in text
 
 
-def test_the_retry_map_keeps_what_was_switched_off() -> None:
-    specs = [BackendSpec(web(), 4), BackendSpec(Service("api", ("x",)), 4)]
-    assert render.render_retry_map(specs, {"api": False, "gone": False}) == "web on\napi off\n"
+def test_the_list_of_retries_that_are_off_keeps_what_was_switched() -> None:
+    assert render.render_retries_off(["web", "api"], {"web": True, "api": False, "gone": False}) == "2\n"

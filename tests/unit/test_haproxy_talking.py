@@ -11,7 +11,7 @@ from perdure.model.replica import Process
 from perdure.model.service import Address
 from perdure.model.traffic import Admin, BalancerChange, CloseServer, PutServer, SetRetry
 
-MAP = Path("/run/web shop/retry-1.map")
+OFF = Path("/run/web shop/retries-off-1.list")
 HEADER = (
     "# pxname,svname,qcur,scur,stot,status,econ,eresp,wretr,wredis,lbtot,hrsp_5xx,addr,srv_icur,"
     "hrsp_1xx,hrsp_2xx,hrsp_3xx,hrsp_4xx,hrsp_other,end,"
@@ -24,7 +24,7 @@ def put(server: str, admin: Admin, port: int | None = None) -> PutServer:
 
 def test_removals_come_before_additions_and_otherwise_order_is_kept() -> None:
     changes = [put("s1", Admin.READY, 80), CloseServer("web", "s2"), put("s3", Admin.MAINT), put("s4", Admin.READY)]
-    assert list(commands.lines(changes, MAP)) == [
+    assert list(commands.lines(changes, OFF, ["api", "web"])) == [
         "shutdown sessions server be-web/s2;set server be-web/s3 state maint;"
         "set server be-web/s1 addr 127.0.0.1 port 80;set server be-web/s1 state ready;set server be-web/s1 health up;"
         "set server be-web/s4 state ready;set server be-web/s4 health up"
@@ -32,12 +32,19 @@ def test_removals_come_before_additions_and_otherwise_order_is_kept() -> None:
 
 
 def test_a_path_with_a_space_is_one_word_of_a_command() -> None:
-    (line,) = commands.lines([SetRetry("web", allowed=False)], MAP)
-    assert line == r"set map /run/web\ shop/retry-1.map web off"
+    (line,) = commands.lines([SetRetry("web", allowed=False)], OFF, ["api", "web"])
+    assert line == r"add acl /run/web\ shop/retries-off-1.list 2"
+    (line,) = commands.lines([SetRetry("web", allowed=True)], OFF, ["api", "web"])
+    assert line == r"del acl /run/web\ shop/retries-off-1.list 2"
+
+
+def test_the_services_whose_retries_are_off_are_read_from_the_list() -> None:
+    assert commands.numbers("0x5560 2\n0x5561 13\n\n") == {2, 13}
+    assert commands.numbers("\n") == set()
 
 
 def test_many_changes_are_sent_in_small_batches() -> None:
-    lines = list(commands.lines([put(f"s{number}", Admin.READY, 80) for number in range(1, 100)], MAP))
+    lines = list(commands.lines([put(f"s{number}", Admin.READY, 80) for number in range(1, 100)], OFF, ["api", "web"]))
     assert len(lines) == 5
     assert max(len(line) for line in lines) < 4096
 
@@ -48,7 +55,7 @@ def test_many_changes_are_sent_in_small_batches() -> None:
 )
 def test_a_name_that_is_none_reaches_no_command(change: BalancerChange) -> None:
     with pytest.raises(AssertionError):
-        list(commands.lines([change], MAP))
+        list(commands.lines([change], OFF, ["api", "web"]))
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ class Answered(NamedTuple):
     tries: int
     """How often it was sent; after the first time mostly to another replica."""
     stands_for: int
-    """How many requests like it this line stands for."""
+    """How many requests like it this line stands for; a failed one (5xx) stands for itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ line is far from filling HAProxy's buffer of 16 KiB.
 
 import ipaddress
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 
 from perdure.adapters.balancer import render
@@ -16,16 +16,19 @@ from perdure.model.traffic import Admin, BalancerChange, CloseServer, PutServer,
 CHANGES_PER_LINE = 20
 
 _SERVER = re.compile(r"s[1-9]\d{0,5}")
-_DONE = re.compile(r"(no need to change the addr|IP changed from|port changed from)")
+_DONE = re.compile(r"(no need to change the addr|IP changed from|port changed from|Key not found)")
 
 
-def lines(changes: Sequence[BalancerChange], retry_map: Path) -> Iterator[str]:
-    """The lines to send one after the other: removals before additions, otherwise in order."""
+def lines(changes: Sequence[BalancerChange], retries_off: Path, services: Sequence[str]) -> Iterator[str]:
+    """The lines to send one after the other: removals before additions, otherwise in order.
+
+    `services` are all that the configuration has, in its order: the list of `retries_off` knows them by number.
+    """
     ordered = sorted(changes, key=_is_addition)
     for start in range(0, len(ordered), CHANGES_PER_LINE):
         words: list[str] = []
         for change in ordered[start : start + CHANGES_PER_LINE]:
-            words += _commands(change, retry_map)
+            words += _commands(change, retries_off, services)
         yield ";".join(words)
 
 
@@ -34,6 +37,11 @@ def check(answer: str) -> None:
     wrong = [line for line in answer.splitlines() if line.strip() and not _DONE.match(line)]
     if wrong:
         raise UnavailableError(f"HAProxy did not do what it was told: {wrong[0][:200]}", "perdure explain balancer")
+
+
+def numbers(answer: str) -> Set[int]:
+    """What `show acl` lists, of a list of numbers: each line is an address in memory and the number."""
+    return {int(line.split()[-1]) for line in answer.splitlines() if line.strip()}
 
 
 def escaped(path: Path) -> str:
@@ -45,11 +53,10 @@ def _is_addition(change: BalancerChange) -> bool:
     return isinstance(change, PutServer) and change.admin is Admin.READY
 
 
-def _commands(change: BalancerChange, retry_map: Path) -> Sequence[str]:
+def _commands(change: BalancerChange, retries_off: Path, services: Sequence[str]) -> Sequence[str]:
     match change:
         case SetRetry(service, allowed):
-            render.backend_name(service)
-            return [f"set map {escaped(retry_map)} {service} {'on' if allowed else 'off'}"]
+            return [f"{'del' if allowed else 'add'} acl {escaped(retries_off)} {services.index(service) + 1:d}"]
         case CloseServer(service, server):
             return [f"shutdown sessions server {_name(service, server)}"]
         case PutServer(service, server, address, admin):

@@ -93,7 +93,7 @@ class HAProxy:
                 if await pid_behind(paths.stats) != process.pid:
                     raise UnavailableError("another process answers on HAProxy's socket")
                 state = await runtime.ask(paths.stats, "show servers state")
-                retries = await runtime.ask(paths.stats, f"show map {commands.escaped(paths.retry_map)}")
+                retries = await runtime.ask(paths.stats, f"show acl {commands.escaped(paths.retries_off)}")
             except UnavailableError:
                 # It hangs, or is on its way out: a new one is better than one that nobody can talk to.
                 await watch.end(0.0)
@@ -103,7 +103,8 @@ class HAProxy:
                 await self._listeners.recover(paths.stats, addresses)
             reader = statistics.Reader(known.servers, statistics.drained_servers(state))
             self._current = Generation(known.generation, known.digest, watch, dict(known.servers), reader)
-            self._retry_allowed = {name: f" {name} off" not in retries for name in known.servers}
+            off = commands.numbers(retries)
+            self._retry_allowed = {name: number not in off for number, name in enumerate(known.servers, 1)}
             self._starter.trust(known.digest)
             await self._end_strays()
             return True
@@ -130,7 +131,7 @@ class HAProxy:
             if isinstance(change, PutServer):
                 current.reader.put(change.service, change.server, change.admin)
         launch.bound_log(self._log)
-        for line in commands.lines(changes, paths.retry_map):
+        for line in commands.lines(changes, paths.retries_off, list(current.servers)):
             commands.check(await runtime.ask(paths.stats, line))
         for change in changes:
             if isinstance(change, SetRetry):
@@ -174,7 +175,8 @@ class HAProxy:
         """Start the next generation; afterwards the one before only finishes its requests."""
         self._number += 1
         paths, old = self._paths(self._number), self._current
-        paths.retry_map.write_text(render.render_retry_map(specs, self._retry_allowed))
+        names = [spec.service.name for spec in specs]
+        paths.retries_off.write_text(render.render_retries_off(names, self._retry_allowed))
         paths.config.write_text(self._render(specs, listen, self._number))
         try:
             await self._starter.validate(digest, paths)
@@ -250,8 +252,8 @@ class HAProxy:
         mine = {f"wait-{name}.sock" for name in current.servers} if current else set()
         if current is not None:
             paths = self._paths(current.number)
-            mine |= {paths.config.name, paths.stats.name, paths.retry_map.name}
-        for pattern in ("haproxy-*.cfg", "haproxy-*.sock", "retry-*.map", "wait-*.sock"):
+            mine |= {paths.config.name, paths.stats.name, paths.retries_off.name}
+        for pattern in ("haproxy-*.cfg", "haproxy-*.sock", "retries-off-*.list", "wait-*.sock"):
             for path in self._directory.glob(pattern):
                 if path.name not in mine:
                     path.unlink(missing_ok=True)

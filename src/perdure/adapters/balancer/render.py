@@ -5,13 +5,14 @@ process. Membership is not in it: each backend only reserves servers, and replic
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
+from perdure.adapters.balancer import sample
 from perdure.model.errors import ConfigError
 from perdure.model.service import Address, Check, CheckKind, Protocol, Service
 from perdure.model.traffic import BackendSpec
@@ -24,11 +25,8 @@ again when one server is left, so it is what the first request feels after one o
 HARD_STOP_S_MIN = 60.0
 SINGLE_REPLICA_TRIES = 8
 """Measured: with 2, one of 50,000 requests still failed when the only replica was killed under full load."""
-LOGGED_PER_S = 1000
-"""Lines of HAProxy's log that all services together may cause, so that reading them costs a few percent of a core."""
-LOGGED_PER_S_MIN = 5
-LOGGED_PER_S_MAX = 100
-"""For one service: more would tell nothing sooner."""
+WAITING_ROOM_ID = 100_000
+"""What HAProxy calls the waiting room's server in rules: above the number of any replica's."""
 SOCKET_PATH_BYTES_MAX = 90
 """Of the 107 that the kernel allows; HAProxy appends its pid and a suffix while it binds."""
 WAITING_ROOM = Path(__file__).with_name("waiting_room.lua")
@@ -53,9 +51,9 @@ class Paths:
         return self.directory / f"haproxy-{self.generation}.sock"
 
     @property
-    def retry_map(self) -> Path:
-        """The map that switches L7 retries by service."""
-        return self.directory / f"retry-{self.generation}.map"
+    def retries_off(self) -> Path:
+        """The list of the services, by their number in the configuration, whose L7 retries are switched off."""
+        return self.directory / f"retries-off-{self.generation}.list"
 
     @property
     def log(self) -> Path:
@@ -71,19 +69,24 @@ class Paths:
 
 def render(specs: Sequence[BackendSpec], listen: Mapping[str, Address], paths: Paths, lua: bool) -> str:
     """The configuration; `listen` maps service -> numeric address of its listening socket, and may lack services."""
-    services = [_service(spec, listen.get(spec.service.name), lua) for spec in specs]
+    services = [
+        _service(spec, listen.get(spec.service.name), lua) | _logging(spec, len(specs)) | {"number": number}
+        for number, spec in enumerate(specs, 1)
+    ]
     hard_stop_s = max([HARD_STOP_S_MIN, *(spec.service.retry.deadline_s for spec in specs)])
-    logged_per_s = max(LOGGED_PER_S_MIN, min(LOGGED_PER_S_MAX, LOGGED_PER_S // max(1, len(services))))
     return _template().render(
-        services=services, paths=paths, lua=lua, hard_stop_ms=_ms(hard_stop_s), logged_per_s=logged_per_s
+        services=services,
+        paths=paths,
+        lua=lua,
+        hard_stop_ms=_ms(hard_stop_s),
+        thinned=sample.THINNED,
+        waiting_room_id=WAITING_ROOM_ID,
     )
 
 
-def render_retry_map(specs: Sequence[BackendSpec], retry_allowed: Mapping[str, bool]) -> str:
-    """The initial content of the map that switches L7 retries, one line per service."""
-    return "".join(
-        f"{spec.service.name} {'on' if retry_allowed.get(spec.service.name, True) else 'off'}\n" for spec in specs
-    )
+def render_retries_off(services: Iterable[str], retry_allowed: Mapping[str, bool]) -> str:
+    """The initial content of the list that switches L7 retries off: the numbers of services, in this order."""
+    return "".join(f"{number}\n" for number, name in enumerate(services, 1) if not retry_allowed.get(name, True))
 
 
 def backend_name(service: str) -> str:
@@ -132,6 +135,15 @@ def _service(spec: BackendSpec, listen: Address | None, lua: bool) -> dict[str, 
         "max_concurrent": service.limits.max_concurrent,
         "max_queue": service.limits.max_queue,
         "checks": _check_lines(service),
+    }
+
+
+def _logging(spec: BackendSpec, services: int) -> dict[str, Any]:
+    """From which rates on what share of the good requests is logged; see `sample.stands_for`."""
+    below = sample.all_logged_below(spec.servers, services)
+    return {
+        "all_logged_below": below,
+        "thinned_from": [below * sample.THINNED**level for level in range(sample.LEVELS)],
     }
 
 

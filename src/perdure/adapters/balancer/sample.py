@@ -17,7 +17,16 @@ LINE_BYTES = 1024
 KEPT = 10_000
 """Lines between two readings beyond which the rest is let go: a storm of errors says the same with fewer."""
 BATCH = 64
-FIELDS = 9
+FIELDS = 10
+
+THINNED = 8
+"""Of good requests one of this many is logged, and again of those, each time the rate is this many times higher."""
+LEVELS = 3
+LOGGED_PER_S = 1000
+"""Lines that all services together may cause, so that reading them costs a few percent of a core."""
+LOGGED_PER_S_MIN = 8
+LOGGED_PER_S_A_SERVER = 40
+"""More would tell nothing sooner."""
 
 
 class Sample:
@@ -65,16 +74,27 @@ class Sample:
                     self._answered.append(answered)
 
 
+def all_logged_below(servers: int, services: int) -> int:
+    """The rate (requests/s) below which all requests of a service with so many servers, one of several, are logged."""
+    return max(LOGGED_PER_S_MIN, min(LOGGED_PER_S_A_SERVER * servers, LOGGED_PER_S // max(1, services)))
+
+
+def stands_for(rate: int, below: int) -> int:
+    """For how many good requests a line stands that was written at this rate (requests/s); `below`: see above."""
+    return int(THINNED ** sum(rate >= below * THINNED**level for level in range(LEVELS)))
+
+
 def parse(line: bytes) -> Answered | None:
-    """Read `SERVICE PORT STATUS RESPONSE_MS STATE RETRIES STANDS_FOR METHOD PATH`; None when no replica was asked, the
-    client gave up, or it is no such line.
+    """Read `SERVICE PORT STATUS RESPONSE_MS STATE RETRIES RATE ALL_LOGGED_BELOW METHOD PATH`; None when no replica was
+    asked, the client gave up, or it is no such line.
     """
     fields = line.rstrip().decode("utf-8", "replace").split(" ", FIELDS - 1)
     if len(fields) != FIELDS:
         return None
-    service, port, status, response_ms, state, retries, stands_for, method, path = fields
+    service, port, status, response_ms, state, retries, rate, below, method, path = fields
     again = retries.removeprefix("+")  # a plus says that the last try went to another server
-    if not all(one.isdecimal() for one in (port, status, again, stands_for)) or state.startswith("C"):
+    if not all(one.isdecimal() for one in (port, status, again, rate, below)) or state.startswith("C"):
         return None
     taken_ms = int(response_ms) if response_ms.isdecimal() else None
-    return Answered(service, int(port), method, path, int(status), taken_ms, 1 + int(again), int(stands_for))
+    stands = stands_for(int(rate), int(below))
+    return Answered(service, int(port), method, path, int(status), taken_ms, 1 + int(again), stands)
