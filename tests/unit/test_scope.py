@@ -55,6 +55,31 @@ def test_half_of_the_replicas_that_fail_requests_fail_together(
     assert scope.failing_together(shares, replicas) is together
 
 
+BAD, WELL = scope.Asked(0.9, 100.0, 20.0), scope.Asked(0.0, 0.0, 20.0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "culprits"),
+    [
+        ([BAD, BAD, WELL], {0, 1}),
+        ([BAD, WELL, BAD, WELL, WELL], {0, 2}),
+        ([BAD, WELL, WELL], set()),  # one alone is for `traffic` to judge
+        ([BAD, BAD, BAD], set()),
+        ([BAD, BAD], set()),
+        ([], set()),
+        ([BAD, BAD, scope.Asked(0.0, 0.0, 0.0)], set()),  # nobody asked the third one
+        ([scope.Asked(0.3, 3.0, 20.0), scope.Asked(0.2, 2.0, 20.0), WELL], set()),  # five failures are chance
+        ([BAD, BAD, scope.Asked(0.2, 20.0, 20.0)], set()),  # the third one fails as well
+        # Bad requests fail on each replica that they are tried on; the third one gets the good ones, too.
+        ([BAD, BAD, scope.Asked(0.1, 100.0, 1000.0)], set()),
+    ],
+)
+def test_some_fail_alone_when_the_others_are_asked_as_much_and_do_not(
+    asked: list[scope.Asked], culprits: set[int]
+) -> None:
+    assert scope.culprits(asked) == culprits
+
+
 @pytest.mark.parametrize(
     ("sign", "after_s", "interval_s", "kept"),
     [

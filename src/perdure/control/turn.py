@@ -11,7 +11,7 @@ from perdure.detect import scope
 from perdure.model.decision import Decision, Note
 from perdure.model.replica import State
 from perdure.model.standing import Desired, Standing
-from perdure.model.verdict import Sign
+from perdure.model.verdict import Common, Sign
 from perdure.prevent import renew, replicate
 from perdure.recover import isolate, restart
 
@@ -48,7 +48,7 @@ def decide(facts: Facts, now: float) -> Plan:
     shared_at = scope.remembered(facts.shared_at, shared_now, service.asked, now)
     shared = frozenset(shared_at)
     told = {sign for sign in shared_at if f"{service.name} {isolate.shared_key(sign)}" in facts.told}
-    common = scope.common([standing.failing for standing in standings if standing.serving], desired.replicas)
+    common = common_causes(standings, desired.replicas)
     found = [
         *isolate.decide(standings, desired.replicas, isolate.Shared(shared, shared_now | told, common)),
         *restart.condemn(service, standings, shared, facts.bucket, now),
@@ -69,9 +69,28 @@ def shared_signs(standings: Sequence[Standing], replicas: int) -> frozenset[Sign
     those whose last answer looked the same though it is too little for a verdict on them.
     """
     shared = scope.shared_signs([_sign(standing) for standing in standings if standing.live], replicas)
+    if _culprits(standings):
+        return shared - {Sign.REQUESTS}
     if scope.failing_together([standing.failing_share for standing in standings if standing.serving], replicas):
         shared |= {Sign.REQUESTS}
     return shared
+
+
+def common_causes(standings: Sequence[Standing], replicas: int) -> tuple[Common, ...]:
+    """What half of the replicas or more show at one endpoint; not what the culprits alone fail."""
+    found = scope.common([standing.failing for standing in standings if standing.serving], replicas)
+    culprits = _culprits(standings)
+    return tuple(one for one in found if one.sign is not Sign.REQUESTS or one.replicas > len(culprits))
+
+
+def _culprits(standings: Sequence[Standing]) -> frozenset[int]:
+    """The serving replicas that fail while others are well; those that had too few requests are neither."""
+    asked = [
+        scope.Asked(standing.failing_share, standing.failed, standing.asked)
+        for standing in standings
+        if standing.serving and standing.failing_share is not None
+    ]
+    return scope.culprits(asked)
 
 
 def _sign(standing: Standing) -> Sign | None:

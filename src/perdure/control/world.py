@@ -206,6 +206,8 @@ def _standing(service: ServiceState, slot: SlotState, now: float) -> Standing:
         and slot.conviction is not None
         and readmit.acquits(slot.belief, slot.conviction, slot.history.relapses, now, service.rules),
         failing_share=traffic.failing_share(slot.belief.seen, now) if slot.live else None,
+        failed=slot.belief.seen.tallies[1].failures,
+        asked=slot.belief.seen.tallies[0].requests,
         failing=sampled.failing(slot.belief.endpoints, now) if slot.serves else (),
         filling=suspect.filling(slot.belief, service.rules) if slot.serves or state is State.DRAINING else None,
         stopped_s=slot.belief.kernel.forgiven_s + process.stopped_s(slot.belief.kernel),

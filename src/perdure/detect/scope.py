@@ -7,8 +7,10 @@ asked one after the other; so a sign stays shared for a while after it was, or t
 blamed for it.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from perdure.model.service import Check
 from perdure.model.verdict import DEFINITIVE, Common, Failing, Sign
@@ -36,6 +38,10 @@ def remembered(
     return kept | dict.fromkeys(shared, now)
 
 
+CULPRITS_MIN = math.log(1000.0)
+"""As sure as `traffic` must be that one replica alone fails."""
+CULPRITS_TIMES = 5.0
+"""Each of them fails more than so many times the share of any other."""
 SHARED_SHARE = 0.1
 """Half of the replicas failing this share of their requests have a common cause, whatever their checks say."""
 
@@ -44,6 +50,48 @@ def failing_together(shares: Sequence[float | None], replicas: int) -> bool:
     """Whether half of the replicas or more, and at least two, fail requests of clients now."""
     failing = sum(1 for share in shares if share is not None and share >= SHARED_SHARE)
     return failing >= 2 and 2 * failing >= replicas
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What clients got from one replica: the share of failures in the last 10 s and their number, and the requests of
+    the last second.
+    """
+
+    share: float
+    failed: float
+    requests: float
+
+
+def culprits(asked: Sequence[Asked]) -> frozenset[int]:
+    """Those of the replicas (by their place) that fail while the others demonstrably do not; nobody when it is not
+    clear, or when only one fails, which `traffic` judges.
+
+    Two of three that fail at once are half of the replicas or more, but what they suffer from is not shared as long as
+    the third one answers what they do not. The likelihood of the best split into failing and well ones is compared with
+    that of one cause for all: failures then fall on the well ones as often as requests do, or as often as on any other
+    replica, whichever is less, for a request that fails everywhere is tried on all alike, and a busy replica gets
+    little else. A binomial likelihood ratio; any of the 2^n splits may look good by chance.
+    """
+    ranked = sorted(range(len(asked)), key=lambda place: -asked[place].share)
+    requests, failed = sum(one.requests for one in asked), sum(one.failed for one in asked)
+    if requests <= 0.0 or failed <= 0.0:
+        return frozenset()
+    for count in range(2, len(asked)):
+        failing, well = [asked[place] for place in ranked[:count]], [asked[place] for place in ranked[count:]]
+        if failing[-1].share <= CULPRITS_TIMES * max(one.share for one in well):
+            continue
+        expected = min(sum(one.requests for one in well) / requests, len(well) / len(asked))
+        found = sum(one.failed for one in well) / failed
+        if found < expected and failed * _divergence(found, expected) >= CULPRITS_MIN + len(asked) * math.log(2.0):
+            return frozenset(ranked[:count])
+    return frozenset()
+
+
+def _divergence(found: float, expected: float) -> float:
+    """Kullback and Leibler's, of two coins, in nats."""
+    well = found * math.log(found / expected) if found > 0.0 else 0.0
+    return well + (1.0 - found) * math.log((1.0 - found) / (1.0 - expected))
 
 
 def common(each: Sequence[Sequence[Failing]], replicas: int) -> tuple[Common, ...]:

@@ -78,6 +78,10 @@ class Standing:
     """The evidence that convicted it has turned, and the hold-down is over."""
     failing_share: float | None = None
     """Which share of its clients' requests it failed in the last 10 s; None: too few to say."""
+    failed: float = 0.0
+    """How many those are, the older ones faded."""
+    asked: float = 0.0
+    """Requests in the last second, the older ones faded."""
     failing: tuple[Failing, ...] = ()
     """The endpoints at which it fails, refuses, or is slow now."""
     filling: Filling | None = None
