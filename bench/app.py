@@ -5,6 +5,7 @@ fast enough not to be what a bench measures. It listens on $PORT and answers:
 
     GET  /            who answers, the slot and the pid          GET /slow?s=2   after two seconds
     GET  /pay, /search                                           the same as /
+    GET  /digest      what stands for its data
     GET  /healthz     "ok"                                       GET /pid        the pid alone
     POST /order       appends "REQUEST-ID PID" to --orders, so that a test can prove what was executed how often
 
@@ -19,6 +20,7 @@ replaces an earlier one):
     POST /fault?kind=memory&size=100000000         POST /fault?kind=files&count=50   POST /fault?kind=mute  (no beats)
     POST /fault?kind=deaf     accepts no connection any more; those that it has are served
     POST /fault?kind=leak&size=1000000&every=1     holds so many bytes more each second, and so many `files=1`
+    POST /fault?kind=data&is=other   /digest says so
     POST /fault?kind=none     healthy again
 
 SIGTERM: it stops listening, finishes the requests in flight, and exits with 0.
@@ -55,6 +57,7 @@ class Service:
         self.ended = asyncio.Event()
         self.fault: Query = {}
         self.mute = False
+        self.data = b"same"
         self.accepting: Callable[[bool], object] = lambda wanted: None
         """Begins or ends to accept connections; the socket goes on listening."""
         self._leaking: asyncio.TimerHandle | None = None
@@ -77,6 +80,8 @@ class Service:
                 return 200, self._name
             case "/healthz":
                 return 200, b"ok"
+            case "/digest":
+                return 200, self.data
             case "/pid":
                 return 200, b"%d" % os.getpid()
             case "/slow":
@@ -93,6 +98,7 @@ class Service:
         at_once: dict[str, Callable[[], object]] = {
             "none": self._heal,
             "mute": lambda: setattr(self, "mute", True),
+            "data": lambda: setattr(self, "data", query["is"].encode()),
             "deaf": lambda: self.accepting(False),
             "leak": lambda: self._leak(query),
             "memory": lambda: self._kept.append(b"\1" * int(query["size"])),
@@ -120,7 +126,7 @@ class Service:
         self._leaking = loop.call_later(float(query.get("every", "1")), self._leak, query)
 
     def _heal(self) -> None:
-        self.fault, self.mute = {}, False
+        self.fault, self.mute, self.data = {}, False, b"same"
         if self._leaking is not None:
             self._leaking.cancel()
         self._kept.clear()

@@ -14,7 +14,7 @@ import uvloop
 from perdure.adapters.prober import Probers
 from perdure.model.errors import UnavailableError
 from perdure.model.evidence import Outcome
-from perdure.model.service import Check, CheckKind
+from perdure.model.service import Check, CheckKind, CheckRole
 from perdure.ports.prober import Answer, Target
 
 Handler = Callable[["Server", asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -126,7 +126,7 @@ def closed_port() -> int:
 async def test_a_fresh_question_opens_a_connection_and_says_who_asks(probers: Probers) -> None:
     async with serving(replying(OK)) as server:
         for _ in range(3):
-            assert await ask(probers, server.port) == Answer(Outcome.GOOD, "HTTP 200")
+            assert await ask(probers, server.port) == Answer(Outcome.GOOD, "HTTP 200", 200)
         assert server.connections == 3
         lines = server.requests[0].decode().split("\r\n")
         assert lines[0] == "GET /healthz?full=1 HTTP/1.1"
@@ -141,8 +141,8 @@ async def test_a_fresh_question_opens_a_connection_and_says_who_asks(probers: Pr
 async def test_other_questions_share_one_connection(probers: Probers) -> None:
     async with serving(replying(OK)) as server:
         for _ in range(3):
-            assert await ask(probers, server.port, fresh=False) == Answer(Outcome.GOOD, "HTTP 200")
-        assert await ask(probers, server.port, fresh=True) == Answer(Outcome.GOOD, "HTTP 200")
+            assert await ask(probers, server.port, fresh=False) == Answer(Outcome.GOOD, "HTTP 200", 200)
+        assert await ask(probers, server.port, fresh=True) == Answer(Outcome.GOOD, "HTTP 200", 200)
         assert server.connections == 2
 
 
@@ -246,7 +246,7 @@ async def test_redirects_proxies_and_cookies_are_left_alone(probers: Probers, mo
     redirect = b"HTTP/1.1 302 Found\r\nLocation: /login\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n"
     async with serving(replying(redirect)) as server:
         for _ in range(2):
-            assert await ask(probers, server.port, fresh=False) == Answer(Outcome.GOOD, "HTTP 302")
+            assert await ask(probers, server.port, fresh=False) == Answer(Outcome.GOOD, "HTTP 302", 302)
         assert len(server.requests) == 2
         assert b"Cookie" not in server.requests[1]
 
@@ -254,7 +254,7 @@ async def test_redirects_proxies_and_cookies_are_left_alone(probers: Probers, mo
 async def test_expectations_are_applied_to_what_came_back(probers: Probers) -> None:
     check = Check(CheckKind.HTTP, expect_status=(200,), expect_body="ready")
     async with serving(replying(OK)) as server:
-        assert await ask(probers, server.port, check=check) == Answer(Outcome.CONTENT, "HTTP 200 without 'ready': ok")
+        assert await ask(probers, server.port, check=check) == Answer(Outcome.CONTENT, "HTTP 200 without 'ready': ok", 200)
 
 
 async def test_a_tcp_check_connects_and_closes(probers: Probers) -> None:
@@ -317,3 +317,36 @@ def test_all_kinds_work_under_uvloop() -> None:
 
     outcomes = [answer.outcome for answer in uvloop.run(scenario())]
     assert outcomes == [Outcome.GOOD] * 4 + [Outcome.REFUSED]
+
+
+DIGEST = Check(CheckKind.HTTP, path="/digest", role=CheckRole.DIGEST)
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome", "told"), [(b"abc", Outcome.GOOD, True), (b"x" * 65_536, Outcome.CONTENT, False)]
+)
+async def test_a_digest_is_that_of_the_whole_answer_or_none(
+    probers: Probers, body: bytes, outcome: Outcome, told: bool
+) -> None:
+    async def says(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await server.request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        await writer.drain()
+
+    async with serving(says) as server:
+        answer = await probers.probe(DIGEST, Target(server.port), 1.0, fresh=True)
+    assert (answer.outcome, bool(answer.digest), answer.status) == (outcome, told, 200)
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE", "HEAD"])
+async def test_a_canary_asks_by_its_own_method(probers: Probers, method: str) -> None:
+    async def says(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await server.request(reader)
+        writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+
+    canary = Check(CheckKind.HTTP, path="/order", method=method, role=CheckRole.CANARY)
+    async with serving(says) as server:
+        answer = await probers.probe(canary, Target(server.port), 1.0, fresh=True)
+        assert server.requests[0].startswith(f"{method} /order HTTP/1.1\r\n".encode())
+    assert (answer.outcome, answer.status, answer.digest) == (Outcome.GOOD, 201, "")

@@ -15,11 +15,11 @@ from listed import ListedHost, ListedRunner
 from perdure.control import turn, world
 from perdure.control.execute import Executor
 from perdure.control.world import ServiceState, SlotState, World
-from perdure.detect import peers, suspect, traffic
+from perdure.detect import digest, peers, suspect, traffic
 from perdure.model.decision import Begin, Decision, Note
 from perdure.model.evidence import Beat, Exited, Held, Outcome, Probed, Served, Sighted
 from perdure.model.replica import Exit, Replica, Slot, State
-from perdure.model.service import Address, Check, CheckKind, Heartbeat, Limits, Service
+from perdure.model.service import Address, Check, CheckKind, CheckRole, Heartbeat, Limits, Service
 from perdure.model.standing import Desired
 from perdure.model.traffic import Admin, Backend, Counters, Server
 
@@ -92,6 +92,7 @@ class Interpreter:
             replicas=int(given.get("replicas", "3")),
             listen=Address("127.0.0.1", 8080),
             checks=(Check(CheckKind.HTTP, path="/healthz"),),
+            digest=Check(CheckKind.HTTP, "/digest", role=CheckRole.DIGEST) if "digest" in given else None,
             heartbeat=Heartbeat(float(given["heartbeat"])) if "heartbeat" in given else None,
             limits=Limits(memory_bytes=int(given["memory"]) * 1_000_000 if "memory" in given else None),
         )
@@ -213,6 +214,15 @@ class Interpreter:
         for slot, one, others in zip(slots, served, without, strict=True):
             slot.belief = replace(slot.belief, seen=traffic.observe(slot.belief.seen, one, others))
 
+    def do_digests(self, *said: str) -> None:
+        """`digests a a b`: what each slot says of its data in one round; `-` says nothing."""
+        slots = [self._service.slots[number] for number in range(1, len(said) + 1)]
+        answers = {str(slot.slot): one for slot, one in zip(slots, said, strict=True) if one != "-"}
+        self._service.digests = digest.observe(self._service.digests, answers)
+        for slot in slots:
+            compared = digest.compare(slot.belief.compared, self._service.digests, str(slot.slot))
+            slot.belief = replace(slot.belief, compared=compared)
+
     def do_paused(self, seconds: str) -> None:
         """`paused 10`: the monitor itself did not run for ten seconds, until now."""
         pause_s = float(seconds)
@@ -243,7 +253,8 @@ class Interpreter:
         for _ in range(100):
             service, now = self._service, self.clock.now()
             self._read()
-            facts = turn.Facts(service.desired, world.standings(service, now), True, service.bucket, service.shared_at)
+            standings, undecided = world.standings(service, now), world.undecided(service)
+            facts = turn.Facts(service.desired, standings, True, service.bucket, service.shared_at, undecided=undecided)
             plan = turn.decide(facts, now)
             assert plan == turn.decide(facts, now)
             service.bucket, service.shared_at = plan.bucket, plan.shared_at

@@ -43,4 +43,6 @@ def test_a_disturbance_isolates_and_restarts_nobody(transcript: Path) -> None:
     """
     text = transcript.read_text()
     acted = REACTION.search(text) is not None
-    assert acted or " R05 " in text if transcript.stem.startswith("F") else not acted
+    assert (
+        acted or any(f" {rule} " in text for rule in ("R05", "R09")) if transcript.stem.startswith("F") else not acted
+    )

@@ -145,7 +145,12 @@ def test_the_sentence_of_the_style_guide_is_word_for_word() -> None:
     [
         ("replica = 2", "replica", "unknown key `replica`", "did you mean `replicas`?"),
         ("instances = 2", "instances", "unknown key", "did you mean `replicas`?"),
-        ('timeout = "1s"', "timeout", "unknown key", "[service.web.check] or [service.web.retry]"),
+        ('timeout = "1s"', "timeout", "unknown key", "it belongs in [service.web.check] or "),
+        ('listen = ":80"\ncanary = { path = "/", rate = 1 }', "canary.rate", 'such as "1/s" or "30/min" (got 1)', '"/", and s or min'),
+        ('listen = ":80"\ncanary = { path = "/", rate = "0/s" }', "canary.rate", "must be above zero", "remove the table"),
+        ('listen = ":80"\ncanary = { path = "/", rate = "99/s" }', "canary.rate", "at most 50/s", ""),
+        ('listen = ":80"\ncanary = { rate = "1/s" }', "canary.path", "is missing", "add path"),
+        ('listen = ":80"\ncanary = { path = "/", expect = { boby = "a" } }', "canary.expect.boby", "unknown key", "`body`"),
         ("zzz = 1", "zzz", "unknown key", "known here: command, replicas"),
         ('"a b" = 1', '"a b"', 'unknown key `"a b"`', "known here"),
         ('replicas = "3"', "replicas", 'must be a whole number (got "3")', "remove the quotes"),

@@ -27,6 +27,10 @@ def services(**tables: str) -> str:
         ('listen = ":80"\nprotocol = "tcp"\nendpoints = "/pay"', "endpoints", "bytes carry no paths"),
         ('check = { http = "/", tcp = true }', "check", "exactly one of http, tcp and command (got http and tcp)"),
         ('check = { interval = "1s" }', "check", "(got none)"),
+        ('digest = { path = "/a", command = "b" }', "digest", "exactly one of path and command (got path and command)"),
+        ('digest = { every = "1s" }', "digest", "(got none)"),
+        ('canary = { path = "/" }', "canary", "no meaning without `listen`"),
+        ('listen = ":80"\nprotocol = "tcp"\ncanary = { path = "/" }', "canary", "only requests of clients are like it"),
         ("check = { tcp = true, expect.status = 200 }", "check.expect", "is only for http (got tcp)"),
         (
             "[[service.web.check]]\ntcp = true\n[[service.web.check]]\ntcp = true",

@@ -39,6 +39,11 @@ def test_a_body_without_the_expected_text_is_bad_content() -> None:
     assert (answer.outcome, answer.excerpt) == (Outcome.CONTENT, "HTTP 200 without 'ok': no")
 
 
+def test_what_answers_are_compared_by_does_not_depend_on_the_white_space_around_it() -> None:
+    assert failure.digest(b"same\n") == failure.digest(b"same") != failure.digest(b"other")
+    assert len(failure.digest(b"")) == 32
+
+
 def test_headers_are_compared_by_name_in_any_case_and_by_whole_value() -> None:
     wanted = check(expect_headers=(("X-Role", "primary"),))
     sent = ((b"x-role", b"standby"), (b"x-role", b"primary"))

@@ -3,7 +3,7 @@
 import pytest
 from facts import desired, replica, service
 
-from perdure.control.sample import Sampler
+from perdure.control.sample import Sampler, Synthetic
 from perdure.control.world import ServiceState, SlotState
 from perdure.detect import endpoints, sampled, suspect, times
 from perdure.model.replica import State
@@ -47,6 +47,19 @@ def test_a_line_of_the_sample_stands_for_several_requests_and_a_failure_for_itse
     assert (errors.requests, errors.failures) == (21, 1)
     assert (refusals.requests, refusals.failures) == (2, 1)
     assert sum(seen(state, 1).taken.counts) == 1, "how long a refusal takes says nothing"
+
+
+def test_a_synthetic_request_counts_as_one_of_a_client_at_an_endpoint_of_its_own() -> None:
+    state, sampler = web(), Sampler()
+    sampler.take(state, [line(1), line(2)], 10.0)
+    for number, good, status in ((1, True, 200), (2, False, 503), (3, False, 0)):
+        sampler.tried(state, state.slots[number], Synthetic("canary GET /pay", good, status, 7))
+    sampler.take(state, [], 11.0)
+    errors = {number: seen(state, number, "canary GET /pay").seen[0].tallies[0] for number in (1, 2, 3)}
+    assert {number: (one.requests, one.failures) for number, one in errors.items()} == {1: (1, 0), 2: (1, 1), 3: (1, 1)}
+    assert [seen(state, number, "canary GET /pay").worst_status for number in (1, 2, 3)] == [0, 503, 0]
+    assert sum(seen(state, 1, "canary GET /pay").taken.counts) == 1
+    assert seen(state, 1, "/pay").seen[0].tallies[0].requests == 1
 
 
 def test_a_failure_that_was_tried_elsewhere_too_is_counted_and_blamed_on_nobody() -> None:

@@ -3,6 +3,7 @@
 Called by `load` when nothing is wrong any more, so nothing here can fail. `relations` asks `check` for labels.
 """
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,13 +35,45 @@ def check(section: schema.Check) -> model.Check:
     kind = model.CheckKind.COMMAND
     if section.command is None:
         kind = model.CheckKind.TCP if section.http is None else model.CheckKind.HTTP
-    expect = section.expect or schema.Expect()
-    return model.Check(
+    asked = model.Check(
         kind=kind,
         path=section.http or "/",
         command=section.command or (),
         interval_s=section.interval,
         timeout_s=section.timeout,
+    )
+    return _expecting(asked, section.expect)
+
+
+def digest(section: schema.Digest) -> model.Check:
+    """Make the question whose answers are compared; exactly one of its two ways is given."""
+    return model.Check(
+        kind=model.CheckKind.HTTP if section.path is not None else model.CheckKind.COMMAND,
+        path=section.path or "/",
+        command=section.command or (),
+        interval_s=section.every,
+        timeout_s=section.timeout,
+        role=model.CheckRole.DIGEST,
+    )
+
+
+def canary(section: schema.Canary) -> model.Canary:
+    """Make the synthetic requests."""
+    asked = model.Check(
+        kind=model.CheckKind.HTTP,
+        path=section.path,
+        interval_s=1.0 / section.rate,
+        timeout_s=section.timeout,
+        method=section.method,
+        role=model.CheckRole.CANARY,
+    )
+    return model.Canary(_expecting(asked, section.expect), section.rate)
+
+
+def _expecting(asked: model.Check, section: schema.Expect | None) -> model.Check:
+    expect = section or schema.Expect()
+    return dataclasses.replace(
+        asked,
         expect_status=expect.status,
         expect_body=expect.body,
         expect_headers=tuple(expect.headers.items()),
@@ -72,6 +105,8 @@ def _service(name: str, section: schema.Service, folder: Path, variables: Mappin
         endpoints=section.endpoints,
         port=section.port,
         checks=tuple(check(one) for one in section.check),
+        digest=digest(section.digest) if section.digest is not None else None,
+        canary=canary(section.canary) if section.canary is not None else None,
         heartbeat=model.Heartbeat(section.heartbeat.every) if section.heartbeat is not None else None,
         retry=retry(section.retry),
         restart=_restart(section.restart),

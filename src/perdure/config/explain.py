@@ -38,6 +38,7 @@ _ALSO_KNOWN_AS = {
 _EXAMPLES = {
     "command": 'add a line such as command = "gunicorn -b 127.0.0.1:$PORT shop:app"',
     "every": 'add every = "2s"',
+    "path": 'add path = "/search"',
 }
 
 

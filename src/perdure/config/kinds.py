@@ -73,6 +73,17 @@ def size(at_least: int, at_most: int) -> Kind:
     return Kind(label, read, lambda value: f'"{units.size_text(value)}"')
 
 
+def frequency(at_least_per_s: float, at_most_per_s: float) -> Kind:
+    """Make the kind of frequencies within bounds."""
+
+    def read(value: object) -> float:
+        bounds = (at_least_per_s, at_most_per_s)
+        return _bounded(units.frequency_per_s(value), value, bounds, units.frequency_text)
+
+    label = f"frequency, {units.frequency_text(at_least_per_s)} to {units.frequency_text(at_most_per_s)}"
+    return Kind(label, read, lambda value: f'"{units.frequency_text(value)}"')
+
+
 def choice(*allowed: str) -> Kind:
     """Make the kind of fixed words."""
 

@@ -78,6 +78,12 @@ def _programs(at: str, service: Service) -> Iterator[Problem]:
     where = programs.Surroundings(_environment(service), service.directory)
     if wrong := programs.wrong(service.command, where):
         yield _problem(f"{at}.command", wrong)
+    if (
+        service.digest is not None
+        and service.digest.command
+        and (wrong := programs.wrong(service.digest.command, where))
+    ):
+        yield _problem(f"{at}.digest.command", wrong)
     for index, check in enumerate(service.checks):
         if check.kind is CheckKind.COMMAND and (wrong := programs.wrong(check.command, where)):
             number = f"[{index}]" if len(service.checks) > 1 else ""

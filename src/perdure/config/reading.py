@@ -16,7 +16,11 @@ from perdure.config import explain, schema
 from perdure.config.explain import Location
 from perdure.model.errors import Problem
 
-_STAND_INS: dict[Location, object] = {("command",): "true", ("heartbeat", "every"): "1s"}
+_STAND_INS: dict[Location, object] = {
+    ("command",): "true",
+    ("heartbeat", "every"): "1s",
+    ("canary", "path"): "/",
+}
 """For required keys of a service that are missing or wrong; no relation looks at them."""
 _DEPTH_MAX = 6  # of sections; deeper values are never changed, so they need no copy
 

@@ -58,7 +58,7 @@ def tables(name: str) -> dict[str, type[schema.Section]]:
     inner = {
         key.removeprefix(path + ".") + ".": model
         for key, model in schema.SECTIONS.items()
-        if key.startswith(path + ".")
+        if key.startswith(path + ".") and (model is not schema.Expect or name == "check")
     }
     return {"": schema.SECTIONS[path]} | (inner if name != "service" else {})
 

@@ -27,6 +27,7 @@ def problems(reading: Reading) -> Iterator[Problem]:
         yield from _only_for_http(reading, name, service)
         yield from _environment(reading, name)
         yield from _checks(reading, name, service)
+        yield from _digest(reading, name)
         yield from _retry(reading, name, service.retry)
         yield from _restart(reading, name, service.restart)
     yield from _listeners(reading)
@@ -62,7 +63,11 @@ def _only_for_http(reading: Reading, name: str, service: schema.Service) -> Iter
         return
     if service.listen is not None and service.protocol == "http":
         return
-    for key, why in (("trusted_proxies", "bytes carry no headers"), ("endpoints", "bytes carry no paths")):
+    for key, why in (
+        ("trusted_proxies", "bytes carry no headers"),
+        ("endpoints", "bytes carry no paths"),
+        ("canary", "only requests of clients are like it"),
+    ):
         if getattr(service, key):
             yield Problem(
                 explain.path_text((*at, key)),
@@ -113,6 +118,17 @@ def _same_checks(path: str, service: schema.Service) -> Iterator[Problem]:
             hint = "give each command a program of its own" if check.command else "remove one of them"
             yield Problem(f"{path}[{index}]", f"asks the same as {path}[{first[label]}]: {label}", hint)
         first.setdefault(label, index)
+
+
+def _digest(reading: Reading, name: str) -> Iterator[Problem]:
+    at = ("service", name, "digest")
+    table = explain.value_at(reading.raw, at)
+    if not isinstance(table, dict):
+        return
+    ways = [way for way in ("path", "command") if way in table]
+    if len(ways) != 1:
+        sentence = f"must have exactly one of path and command (got {' and '.join(ways) or 'none'})"
+        yield Problem(explain.path_text(at), sentence, 'for example path = "/digest"')
 
 
 def _retry(reading: Reading, name: str, retry: schema.Retry) -> Iterator[Problem]:

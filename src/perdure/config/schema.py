@@ -13,6 +13,7 @@ from perdure.model import service as model
 
 _SERVICE = model.Service("web", ("true",))
 _CHECK = model.Check(model.CheckKind.TCP)
+_CANARY = model.Check(model.CheckKind.HTTP)
 _RETRY = model.Retry()
 _RESTART = model.Restart()
 _LIMITS = model.Limits()
@@ -63,6 +64,37 @@ class Check(Section):
         default=_CHECK.timeout_s, description="How long an answer may take."
     )
     expect: Expect | None = Field(default=None, description="What counts as a good answer; only for http.")
+
+
+class Digest(Section):
+    """What every replica says of its data: equal on all of them."""
+
+    path: Annotated[str | None, kinds.URL_PATH] = Field(
+        default=None, description="Send GET for this path; the body of the answer is compared."
+    )
+    command: Annotated[tuple[str, ...] | None, kinds.WORDS] = Field(
+        default=None, description="Run a command; what it writes is compared."
+    )
+    every: Annotated[float, kinds.duration(0.5, 86_400)] = Field(
+        default=10.0, description="Time from one round to the next."
+    )
+    timeout: Annotated[float, kinds.duration(0.01, 60)] = Field(default=5.0, description="How long an answer may take.")
+
+
+class Canary(Section):
+    """Synthetic requests to every replica, for services with little traffic."""
+
+    method: Annotated[str, kinds.choice("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")] = Field(
+        default=_CANARY.method, description="How it asks; it has no body."
+    )
+    path: Annotated[str, kinds.URL_PATH] = Field(description="What it asks for.")
+    rate: Annotated[float, kinds.frequency(1 / 60, 50)] = Field(
+        default=model.Canary(_CANARY).rate_per_s, description="Requests to each replica."
+    )
+    timeout: Annotated[float, kinds.duration(0.01, 60)] = Field(
+        default=_CANARY.timeout_s, description="How long an answer may take."
+    )
+    expect: Expect | None = Field(default=None, description="What counts as a good answer.")
 
 
 class Heartbeat(Section):
@@ -197,6 +229,8 @@ class Service(Section):
         default_factory=list,
         description="How replicas are asked; one table, or `[[service.NAME.check]]` for each of several.",
     )
+    digest: Digest | None = Field(default=None, description="What must be equal on all replicas.")
+    canary: Canary | None = Field(default=None, description="Synthetic requests.")
     heartbeat: Heartbeat | None = Field(default=None, description="How often replicas tell.")
     retry: Retry = Field(default=Retry(), description="Repeated requests.")
     restart: Restart = Field(default=Restart(), description="Ending and starting replicas.")
@@ -229,6 +263,9 @@ SECTIONS: dict[str, type[Section]] = {
     "service": Service,
     "service.check": Check,
     "service.check.expect": Expect,
+    "service.digest": Digest,
+    "service.canary": Canary,
+    "service.canary.expect": Expect,
     "service.heartbeat": Heartbeat,
     "service.retry": Retry,
     "service.restart": Restart,

@@ -23,6 +23,8 @@ _SIZE_NAMES = ("TB", "GB", "MB", "kB", "TiB", "GiB", "MiB", "KiB")
 _RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) per (?:([0-9]{1,6}) )?(hour|day|week|month|year)s?")
 _RATE_UNITS_S = {"hour": 3600, "day": 86_400, "week": 7 * 86_400, "month": 30 * 86_400, "year": 365 * 86_400}
 
+_FREQUENCY = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)/(s|min)")
+
 _SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?) ?%")
 
 
@@ -95,6 +97,21 @@ def rate_text(per_s: float) -> str:
     unit, size_s = ("day", 86_400) if per_s <= 1 / 86_400 else ("hour", 3600)
     count = round(1 / per_s / size_s)
     return f"1 per {count} {unit}s" if count != 1 else f"1 per {unit}"
+
+
+def frequency_per_s(value: object) -> float:
+    """Read `"2/s"` or `"30/min"` as a number of events a second, above 0."""
+    found = _FREQUENCY.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise Mistake(f'must be a rate such as "1/s" or "30/min" {got(value)}', 'write a number, "/", and s or min')
+    if float(found[1]) == 0.0:
+        raise Mistake(f"must be above zero {got(value)}", "remove the table to ask nothing")
+    return float(found[1]) / (60.0 if found[2] == "min" else 1.0)
+
+
+def frequency_text(per_s: float) -> str:
+    """Write a frequency so that `frequency_per_s` reads the same number."""
+    return f"{per_s:g}/s" if per_s >= 1.0 else f"{per_s * 60.0:g}/min"
 
 
 def share(value: object) -> float:

@@ -17,6 +17,7 @@ from perdure.control.carry import Cargo, Carrier
 from perdure.control.execute import Executor
 from perdure.control.monitor import Monitor
 from perdure.control.record import Recorder
+from perdure.control.survey import Surveyor
 from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import suspect
 from perdure.model.decision import Begin, Decision, Note
@@ -55,6 +56,7 @@ class Agent:
     executor: Executor
     monitor: Monitor
     carrier: Carrier
+    surveyor: Surveyor
     loop_at: float = 0.0
     """When the last turn was completed."""
     wanted_revision: int = 0
@@ -185,7 +187,16 @@ class Agent:
         standings = world.standings(service, now)
         ready = self._dependencies_ready(service)
         plan = turn.decide(
-            turn.Facts(service.desired, standings, ready, service.bucket, service.shared_at, service.notes), now
+            turn.Facts(
+                service.desired,
+                standings,
+                ready,
+                service.bucket,
+                service.shared_at,
+                service.notes,
+                world.undecided(service),
+            ),
+            now,
         )
         service.bucket, service.shared_at = plan.bucket, plan.shared_at
         news = _few_starts(self._news(service, plan.decisions))

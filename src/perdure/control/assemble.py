@@ -10,6 +10,7 @@ from perdure.control.monitor import Monitor
 from perdure.control.observe import Observer
 from perdure.control.record import Recorder
 from perdure.control.surroundings import Surroundings
+from perdure.control.survey import Surveyor
 from perdure.control.tell import Tell
 from perdure.control.world import SlotState, World
 from perdure.model.event import Fact, Severity
@@ -59,7 +60,17 @@ def agent(parts: Parts, ports: range, surroundings: Surroundings) -> Agent:
     observer = Observer(world, parts.runner, touch, tell)
     carrier = Carrier(parts.balancer, parts.clock, observer.on_reading, tell)
     observer.on_paused = carrier.excuse
-    observer.on_overdue = lambda service, slot, path: made.monitor.confirm(service, slot, path)
+    monitor = Monitor(
+        parts.clock,
+        parts.prober,
+        parts.runner,
+        parts.host,
+        world,
+        observer.on_evidence,
+        observer.on_pause,
+        environment,
+    )
+    observer.on_overdue = monitor.confirm
     made = Agent(
         parts.clock,
         parts.runner,
@@ -75,17 +86,9 @@ def agent(parts: Parts, ports: range, surroundings: Surroundings) -> Agent:
             environment,
             lambda one: made.on_exit(one),
         ),
-        Monitor(
-            parts.clock,
-            parts.prober,
-            parts.runner,
-            parts.host,
-            world,
-            observer.on_evidence,
-            observer.on_pause,
-            environment,
-        ),
+        monitor,
         carrier,
+        Surveyor(parts.clock, world, monitor, observer.sampler, touch),
     )
     return made
 

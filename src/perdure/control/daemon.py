@@ -94,6 +94,7 @@ class Daemon:
             "write to the store": agent.recorder.run(),
             "note that the monitor runs": agent.monitor.tick(),
             "look at the processes": agent.monitor.look(),
+            "survey the services": agent.surveyor.run(),
             "carry the traffic": agent.carrier.run(),
             "turn the loop": agent.run(),
             "rotate the logs": logs.rotate(agent.world, runner),

@@ -16,10 +16,10 @@ from perdure.detect import probe, self_health
 from perdure.model.errors import UnavailableError
 from perdure.model.evidence import Beat, Held, Probed, Sighted
 from perdure.model.replica import LIVE, Process, State
-from perdure.model.service import Check, CheckKind
+from perdure.model.service import Check, CheckKind, CheckRole
 from perdure.ports.clock import Clock
 from perdure.ports.host import Host
-from perdure.ports.prober import Prober, Target
+from perdure.ports.prober import Answer, Prober, Target
 from perdure.ports.runner import Runner
 
 SIGHT_EVERY_S = 0.25
@@ -33,6 +33,15 @@ CONFIRMATIONS = 4
 ANY_STATUS = tuple(range(100, 600))
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """One question: when it was asked and answered, and how."""
+
+    started_at: float
+    ended_at: float
+    answer: Answer
 
 
 @dataclass(slots=True)
@@ -78,7 +87,7 @@ class Monitor:
         replica = slot.replica
         if replica is not None and replica.name not in self._confirming:
             self._confirming.add(replica.name)
-            check = Check(CheckKind.HTTP, path, expect_status=ANY_STATUS, confirms=True)
+            check = Check(CheckKind.HTTP, path, expect_status=ANY_STATUS, role=CheckRole.CONFIRMS)
             self._started(self._confirm(service, slot, check, replica.name))
 
     async def close(self) -> None:
@@ -209,11 +218,10 @@ class Monitor:
         await self.clock.sleep_until(self.clock.now() + delay_s)
         await self._probe(service, slot, check, min(check.timeout_s, probe.BURST_TIMEOUT_S))
 
-    async def _probe(self, service: ServiceState, slot: SlotState, check: Check, timeout_s: float) -> bool:
-        """Ask once and hand in the result; True when it is void because the monitor itself paused meanwhile."""
+    async def ask(self, service: ServiceState, slot: SlotState, check: Check, timeout_s: float) -> "Asking | None":
+        """Ask a live replica once; None when that says nothing, because the monitor itself could not ask or paused."""
         replica = slot.replica
-        if replica is None or replica.state not in LIVE:
-            return False
+        assert replica is not None
         declared = service.rules.service
         target = Target(replica.port, self.environment(slot), declared.directory, declared.user, declared.group)
         started_at = self.clock.now()
@@ -222,13 +230,24 @@ class Monitor:
         except UnavailableError as error:
             # This daemon could not ask; that says nothing of the replica, so nothing is handed in.
             log.warning("a replica could not be asked", replica=replica.name, cause=error.sentence)
-            return True
+            return None
         self.note_awake()
         ended_at = self.clock.now()
         if self_health.spans_pause(self.awake, started_at, ended_at):
+            return None
+        return Asking(started_at, ended_at, answer)
+
+    async def _probe(self, service: ServiceState, slot: SlotState, check: Check, timeout_s: float) -> bool:
+        """Ask once and hand in the result; True when it is void because the monitor itself paused meanwhile."""
+        replica = slot.replica
+        if replica is None or replica.state not in LIVE:
+            return False
+        asked = await self.ask(service, slot, check, timeout_s)
+        if asked is None:
             return True
         if slot.replica is replica or (slot.replica is not None and slot.replica.name == replica.name):
-            self.on_evidence(Probed(replica.name, check.label, started_at, ended_at, answer.outcome, answer.excerpt))
+            outcome, excerpt = asked.answer.outcome, asked.answer.excerpt
+            self.on_evidence(Probed(replica.name, check.label, asked.started_at, asked.ended_at, outcome, excerpt))
         return False
 
 

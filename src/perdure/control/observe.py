@@ -35,7 +35,7 @@ class Observer:
     """Told of each pause of the monitor, in seconds, so that others can shift their deadlines too."""
     on_overdue: Callable[[ServiceState, SlotState, str], None] = lambda service, slot, path: None
     """Told that a request of a client gets no answer, and which path is usually answered well and soon."""
-    _sampler: sample.Sampler = field(default_factory=sample.Sampler)
+    sampler: sample.Sampler = field(default_factory=sample.Sampler)
     _counters: dict[tuple[str, str], tuple[int, str, Counters]] = field(default_factory=dict)
     """Service and server -> HAProxy's pid, the replica behind the server, and the counters at the last reading."""
 
@@ -69,7 +69,7 @@ class Observer:
                 slot.replica = replace(slot.replica, since_at=slot.replica.since_at + pause.length_s)
             service.look_at = 0.0
         self._counters.clear()
-        self._sampler.forget()
+        self.sampler.forget()
         self.on_paused(pause.length_s)
         if pause.length_s < TOLD_PAUSE_S:
             return
@@ -78,7 +78,7 @@ class Observer:
 
     def on_reading(self, reading: Reading) -> None:
         """What HAProxy reports: evidence about each replica, the retry budget, and what is still in flight."""
-        self._sampler.keep(self.world.services)
+        self.sampler.keep(self.world.services)
         lines: dict[str, list[Answered]] = {}
         for line in reading.answered:
             lines.setdefault(line.service, []).append(line)
@@ -88,7 +88,7 @@ class Observer:
                 continue
             service.backend, service.backend_at, service.lingering = backend, reading.at, reading.lingering
             self._served(service, backend, reading)
-            if self._sampler.take(service, lines.get(service.name, ()), reading.at):
+            if self.sampler.take(service, lines.get(service.name, ()), reading.at):
                 self._touch_suspected(service)
             self._budget(service, reading.at)
             if any(slot.replica and slot.replica.state is State.DRAINING for slot in service.slots.values()):
@@ -171,7 +171,7 @@ class Observer:
         slot.belief = replace(slot.belief, stalled=stalled)
         if stall.overdue(stalled):
             self.touch(service.name)
-            path = self._sampler.commonest(service.name)
+            path = self.sampler.commonest(service.name)
             if (
                 path is not None
                 and slot.serves

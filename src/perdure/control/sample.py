@@ -4,6 +4,7 @@
 `detect.endpoints`; here is only the gathering: replicas by port, endpoints by path, batches by second.
 """
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -59,6 +60,18 @@ class Cell:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Synthetic:
+    """A request of Perdure's own that counts as one of a client's, at an endpoint of its own."""
+
+    endpoint: str
+    good: bool
+    """It was answered as expected."""
+    status: int
+    """0: there was no HTTP answer."""
+    taken_ms: int
+
+
 @dataclass(slots=True)
 class Gathered:
     """One service's lines of the present second: endpoint -> slot -> what it did."""
@@ -96,6 +109,23 @@ class Sampler:
         if len(gathered.common) > COMMON_KEPT:
             gathered.common = Counter(dict(gathered.common.most_common(COMMON_KEPT // 2)))
         return True
+
+    def tried(self, service: ServiceState, slot: SlotState, synthetic: Synthetic) -> None:
+        """Add a synthetic request to a replica."""
+        endpoint, gathered = synthetic.endpoint, self._gathered.get(service.name)
+        if gathered is None:
+            gathered = self._gathered[service.name] = Gathered(service.backend_at)
+        gathered.known[endpoint] = math.inf
+        cell = gathered.cells.setdefault(endpoint, {}).setdefault(slot.slot.number, Cell())
+        cell.requests += 1
+        if synthetic.good:
+            cell.lines += 1
+            cell.taken[times.bucket(synthetic.taken_ms)] += 1
+            return
+        cell.failed += 1
+        cell.blamed += 1
+        if synthetic.status >= 400:
+            cell.statuses[synthetic.status] += 1
 
     def commonest(self, service: str) -> str | None:
         """The path that clients ask most, of those that are answered well and soon; None when nobody knows."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from perdure.control.world import ServiceState, SlotState, World
-from perdure.detect import probe, sampled, stall, suspect, traffic
+from perdure.detect import digest, probe, sampled, stall, suspect, traffic
 from perdure.model.evidence import MEASURED, EvidenceClass
 from perdure.model.replica import SERVING, State
 from perdure.recover import restart
@@ -181,6 +181,8 @@ def _evidence(service: ServiceState, slot: SlotState, one: suspect.Suspicion, no
             return _at_endpoint(slot.belief.endpoints, one, now)
         case EvidenceClass.LIMIT:
             return _held(slot, service)
+        case EvidenceClass.DIGEST:
+            return _compared(slot.belief.compared)
         case EvidenceClass.STALL:
             return f"{stall.overdue(slot.belief.stalled)} requests have had no answer for more than 2 s"
         case EvidenceClass.PROCESS:
@@ -202,6 +204,15 @@ def _held(slot: SlotState, service: ServiceState) -> str:
         held.append(f"{last.backlog} of {last.backlog_max} connections in the backlog")
     filling = suspect.filling(slot.belief, service.rules)
     return ", ".join(held) + (f"; {filling.sentence}" if filling is not None else "")
+
+
+def _compared(compared: digest.Compared) -> str:
+    if not compared.voters:
+        return "not compared yet"
+    shown = f"says {compared.answer[: digest.SHOWN]}"
+    if compared.answer == compared.majority:
+        return f"{shown}, as do {compared.alike} of {compared.voters}"
+    return f"{shown}; {compared.alike} of {compared.voters} say {compared.majority[: digest.SHOWN]}"
 
 
 def _asked(asked: probe.Asked | None, now: float) -> str:

@@ -28,6 +28,8 @@ class Facts:
     """When each sign was last shared, by the plan before."""
     told: Collection[str] = ()
     """The notes that were told and still hold: subject and key."""
+    undecided: str = ""
+    """What to tell when the replicas' data differ, and nobody knows who is right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ def decide(facts: Facts, now: float) -> Plan:
     common = common_causes(standings, desired.replicas)
     found = [
         *isolate.decide(standings, desired.replicas, isolate.Shared(shared, shared_now | told, common)),
+        *isolate.undecided(service.name, facts.undecided),
         *restart.condemn(service, standings, shared, facts.bucket, now),
         *renew.decide(desired, standings),
         *replicate.decide(desired, standings, facts.dependencies_ready, now),

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from perdure.detect import process, readmit, sampled, stall, suspect, traffic
+from perdure.detect import digest, process, readmit, sampled, stall, suspect, traffic
 from perdure.model.replica import LIVE, SERVING, Replica, Slot, State
 from perdure.model.standing import Desired, History, Standing
 from perdure.model.traffic import Admin, Backend
@@ -87,6 +87,7 @@ class ServiceState:
     """When each sign was last shared by half of the replicas."""
     notes: dict[str, str] = field(default_factory=dict)
     """Conditions that were told and still last: key -> sentence."""
+    digests: digest.Rounds = field(default_factory=digest.Rounds)
     spent: deque[tuple[float, int, int]] = field(default_factory=deque)
     """Readings of the last 10 s: instant, requests, retries."""
     retries_off_since_at: float | None = None
@@ -214,6 +215,12 @@ def _standing(service: ServiceState, slot: SlotState, now: float) -> Standing:
         answered=state is State.STARTING and answered(service, slot, now),
         in_flight=in_flight(service, replica) if leaving and replica is not None else None,
     )
+
+
+def undecided(service: ServiceState) -> str:
+    """What to tell when the replicas' data differ and no side has a majority; empty otherwise."""
+    declared = service.rules.service.digest
+    return digest.undecided(service.digests, declared.label) if declared is not None else ""
 
 
 def retry_spent(service: ServiceState, now: float) -> retry.Spent:

@@ -7,7 +7,7 @@ only be tried again after the hold-down, on half the usual suspicion. Each relap
 
 from dataclasses import replace
 
-from perdure.detect import cusum, heartbeat, peers, sampled, stall, suspect, traffic
+from perdure.detect import cusum, digest, heartbeat, peers, sampled, stall, suspect, traffic
 from perdure.model.evidence import MEASURED, EvidenceClass
 from perdure.model.verdict import Conviction, Sign
 
@@ -44,6 +44,8 @@ def acquits(belief: suspect.Belief, conviction: Conviction, relapses: int, now: 
         case EvidenceClass.LIMIT:
             unlimited = rules.service.limits.memory_bytes is None
             return unlimited or (belief.kernel.memory_bytes is not None and belief.kernel.memory_over == 0)
+        case EvidenceClass.DIGEST:
+            return answered and (rules.service.digest is None or belief.compared.agreed >= digest.ROUNDS)
         case EvidenceClass.PROCESS:
             return answered and belief.kernel.stopped_since_at is None
         case _:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from perdure.detect import cusum, forecast, heartbeat, limits, probe, process, sampled, stall, traffic
+from perdure.detect import cusum, digest, forecast, heartbeat, limits, probe, process, sampled, stall, traffic
 from perdure.detect.times import Times
 from perdure.model.evidence import Beat, EvidenceClass, Held, Outcome, Probed, Sighted
 from perdure.model.service import CONFIRMING, Service
@@ -57,6 +57,7 @@ class Belief:
     holdings: limits.Holdings = field(default_factory=limits.Holdings)
     memory: forecast.Trend = field(default_factory=forecast.Trend)
     descriptors: forecast.Trend = field(default_factory=forecast.Trend)
+    compared: digest.Compared = field(default_factory=digest.Compared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,8 @@ def observe(belief: Belief, evidence: Probed | Sighted | Held | Beat, rules: Pol
 def judge(belief: Belief, now: float, rules: Policy, others: Peered = Peered()) -> Verdict | None:
     """The verdict, if the evidence carries one: definitive evidence first, then the strongest class."""
     definitive = process.judge(belief.kernel, rules.service.limits.memory_bytes) or limits.judge(belief.holdings)
+    if definitive is None and rules.service.digest is not None:
+        definitive = digest.judge(belief.compared, rules.service.digest.label)
     if definitive is not None:
         return definitive
     for asked, limit in _declared(belief, rules):
@@ -186,6 +189,9 @@ def suspicions(belief: Belief, now: float, rules: Policy) -> tuple[Suspicion, ..
             expected = seen.expected_share or kind.floor
             strength, own = traffic.strength(seen, now), traffic.convincing(seen)
             found.append(Suspicion(kind.evidence, name, strength, limit, expected, own))
+    if rules.service.digest is not None:
+        label, apart = rules.service.digest.label, float(belief.compared.apart)
+        found.append(Suspicion(EvidenceClass.DIGEST, label, apart, float(digest.ROUNDS)))
     if stall.overdue(belief.stalled):
         found.append(Suspicion(EvidenceClass.STALL, "", stall.score(belief.stalled, Times()), rules.traffic_limit))
     if belief.holdings.last is not None:
@@ -273,7 +279,7 @@ def _two_halves(belief: Belief, now: float, rules: Policy) -> Verdict | None:
         known = halves.get(suspicion.evidence)
         if suspicion.own and suspicion.share > 0.5 and (known is None or suspicion.share > known.share):
             halves[suspicion.evidence] = suspicion
-    for judged_apart in (EvidenceClass.PROCESS, EvidenceClass.LIMIT, EvidenceClass.STALL):
+    for judged_apart in (EvidenceClass.PROCESS, EvidenceClass.LIMIT, EvidenceClass.STALL, EvidenceClass.DIGEST):
         halves.pop(judged_apart, None)
     if EvidenceClass.PROBE in halves and not _speaks(belief.asked[halves[EvidenceClass.PROBE].endpoint], now):
         halves.pop(EvidenceClass.PROBE)

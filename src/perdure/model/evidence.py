@@ -22,6 +22,7 @@ class EvidenceClass(StrEnum):
     REFUSALS = "refusals"  # E3: requests of clients that are answered with 4xx
     TIMES = "times"  # E3: how long clients wait for an answer
     STALL = "stall"  # E3: requests that are never answered
+    DIGEST = "digest"  # E2: what it says of its data, compared with the others
 
 
 class Outcome(StrEnum):

@@ -29,6 +29,19 @@ class CheckKind(StrEnum):
     COMMAND = "command"
 
 
+class CheckRole(StrEnum):
+    """What a question is for."""
+
+    CHECK = "check"
+    """It tells whether the replica is well."""
+    CONFIRMS = "confirms"
+    """Not declared: what clients ask most, asked because requests of clients get no answer."""
+    DIGEST = "digest"
+    """Its answer must be the same on all replicas."""
+    CANARY = "canary"
+    """A synthetic request, judged as those of clients are."""
+
+
 CONFIRMING = "http, as clients ask: "
 """How the label of a check begins that nobody declared."""
 
@@ -61,14 +74,21 @@ class Check:
     """JSON pointers (RFC 6901) into the body, each with the JSON text of the value that must be there."""
     expect_bytes: int = 0
     """The body must be at least this long."""
-    confirms: bool = False
-    """Not declared: what clients ask most, asked because requests of clients get no answer."""
+    method: str = "GET"
+    role: CheckRole = CheckRole.CHECK
 
     @property
     def label(self) -> str:
         """The name of the endpoint in evidence, events and `explain`: `http /healthz`, `tcp`, `command pg_isready`."""
-        if self.confirms:
-            return f"{CONFIRMING}{self.path}"
+        match self.role:
+            case CheckRole.CONFIRMS:
+                return f"{CONFIRMING}{self.path}"
+            case CheckRole.DIGEST:
+                return f"digest {self.path}" if self.kind is CheckKind.HTTP else f"digest {self.command[0]}"
+            case CheckRole.CANARY:
+                return f"canary {self.method} {self.path}"
+            case CheckRole.CHECK:
+                pass
         match self.kind:
             case CheckKind.HTTP:
                 return f"http {self.path}"
@@ -83,6 +103,14 @@ class Heartbeat:
     """The service tells that it lives, at least every `every_s`."""
 
     every_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """Synthetic requests to each replica, `rate_per_s` of them; `check` says what is asked and expected."""
+
+    check: Check
+    rate_per_s: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +173,9 @@ class Service:
     checks: tuple[Check, ...] = ()
     endpoints: tuple[str, ...] = ()
     """Prefixes of paths that are watched separately, beside those that are learned."""
+    digest: Check | None = None
+    """Asked of all replicas at once, each `interval_s`: what they say must be equal."""
+    canary: Canary | None = None
     heartbeat: Heartbeat | None = None
     retry: Retry = field(default_factory=Retry)
     restart: Restart = field(default_factory=Restart)

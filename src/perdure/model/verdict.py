@@ -28,6 +28,7 @@ class Sign(StrEnum):
     REFUSALS = "refusals"  # it answers 4xx more often than its peers
     SLOW = "slow"  # it answers slowly more often than its peers
     STALLED = "stalled"  # it takes requests and answers none
+    DIVERGED = "diverged"  # its data are not those of its peers
 
 
 DEFINITIVE = frozenset({Sign.STOPPED, Sign.MEMORY, Sign.FOREIGN})

@@ -24,6 +24,10 @@ class Answer:
 
     outcome: Outcome
     excerpt: str = ""
+    status: int = 0
+    """Of an HTTP answer; 0: there was none."""
+    digest: str = ""
+    """Of a good answer's body or a command's output, in hexadecimal; only for checks whose role is to compare it."""
 
 
 class Prober(Protocol):

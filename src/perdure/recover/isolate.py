@@ -60,6 +60,14 @@ def decide(standings: Sequence[Standing], replicas: int, shared: Shared) -> list
     return decisions + [_common(standings[0].slot.service, one, serving) for one in worst.values()]
 
 
+def undecided(service: str, sentence: str) -> list[Decision]:
+    """Tell that the replicas' data differ and no side has a majority; `sentence` is empty when that is not so."""
+    if not sentence:
+        return []
+    facts = {"sign": Sign.DIVERGED.value}
+    return [Decision("R09", service, f"{sentence}: nobody is isolated", Note("digests"), facts, Severity.ALARM)]
+
+
 def shared_key(sign: Sign) -> str:
     """The key of the note that says that a sign is shared."""
     return f"shared {sign.value}"

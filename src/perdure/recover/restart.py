@@ -148,6 +148,8 @@ def _condemned(standing: Standing, shared: frozenset[Sign], service: Service, no
         return None
     if standing.serving and verdict.sign not in UNRESPONSIVE and now - since_at < service.restart.stop_timeout_s:
         return None
+    if verdict.sign is Sign.DIVERGED:
+        return None  # the next replica would have the same data
     if verdict.sign in MEASURED:
         return verdict if standing.state_is(State.ISOLATED) and standing.history.relapses else None
     curable = verdict.sign in UNRESPONSIVE - {Sign.STALLED} or verdict.sign is Sign.REFUSED

@@ -44,6 +44,8 @@ class Behaviour:
     children: int = 0
     error_share: float = 0.0
     wrong_content: bool = False
+    data: str = "same"
+    """What it says when it is asked for a digest of its data."""
     single_errors: int = 0
     """So many of the next questions of the monitor are answered with an error."""
 

@@ -1,11 +1,11 @@
 """Asking simulated replicas: `ports.prober.Prober`, answered by the condition of whoever listens at the port."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from perdure.model.evidence import Outcome
-from perdure.model.service import Check, CheckKind
+from perdure.model.service import Check, CheckKind, CheckRole
 from perdure.ports.prober import Answer, Target
 from perdure.sim.kernel import Kernel, Reply
 from perdure.sim.life import Life
@@ -38,6 +38,9 @@ class SimulatedProber:
         loop.outside(lambda: loop.call_later(latency_s, self._asked, answer, target.port, timeout_s - latency_s, tcp))
         found = await answer
         self.life.check()
+        one = self.kernel.at_port(target.port)
+        if check.role is CheckRole.DIGEST and found.outcome is Outcome.GOOD and one is not None:
+            return replace(found, digest=one.behaviour.data)
         return found
 
     async def close(self) -> None:

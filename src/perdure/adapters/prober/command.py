@@ -14,7 +14,7 @@ from perdure.adapters.prober import failure
 from perdure.adapters.runner import environment
 from perdure.model.errors import ConfigError
 from perdure.model.evidence import Outcome
-from perdure.model.service import Check
+from perdure.model.service import Check, CheckRole
 from perdure.ports.prober import Answer, Target
 
 OUTPUT_BYTES = 4_096
@@ -44,7 +44,8 @@ class Commands:
         finally:
             run.kill()
         if code == 0:
-            return Answer(Outcome.GOOD, run.excerpt())
+            digest = run.digest() if check.role is CheckRole.DIGEST else ""
+            return Answer(Outcome.GOOD, run.excerpt(), digest=digest)
         how = f"exit code {code}" if code > 0 else f"signal {_signal_name(-code)}"
         return Answer(Outcome.STATUS, f"{how}: {run.excerpt()}")
 
@@ -84,6 +85,10 @@ class _Run:
     def excerpt(self) -> str:
         """The end of what it wrote: there a program says why it failed."""
         return failure.excerpt(self._output[-failure.EXCERPT_LENGTH :])
+
+    def digest(self) -> str:
+        """Of the end of what it wrote, at most `OUTPUT_BYTES`."""
+        return failure.digest(self._output)
 
     def kill(self) -> None:
         """End it with its children, unless it has ended."""

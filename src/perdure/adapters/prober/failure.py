@@ -4,6 +4,7 @@
 """
 
 import errno
+import hashlib
 import os
 
 from perdure.model.errors import UnavailableError
@@ -39,6 +40,11 @@ def raise_if_own(error: OSError) -> None:
         raise UnavailableError(
             f"a check could not be made: {explain(error)}", "raise the daemon's limits on open files and processes"
         ) from error
+
+
+def digest(body: bytes) -> str:
+    """What an answer is compared by: the first 128 bits of its SHA-256, without the white space around it."""
+    return hashlib.sha256(body.strip()).hexdigest()[:32]
 
 
 def explain(error: OSError) -> str:

@@ -9,7 +9,7 @@ from importlib import resources
 
 from perdure.model.errors import ConfigError
 
-_ORDER = ("service", "check", "heartbeat", "retry", "restart", "limits", "env", "log", "perdure")
+_ORDER = ("service", "check", "canary", "digest", "heartbeat", "retry", "restart", "limits", "env", "log", "perdure")
 
 
 def sections() -> tuple[str, ...]:
