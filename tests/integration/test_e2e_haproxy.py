@@ -1,6 +1,7 @@
 """HAProxy itself is killed, stopped, or changed by hand: it is back with its members, and clients wait a moment."""
 
 import asyncio
+import csv
 import os
 import random
 import signal
@@ -66,6 +67,19 @@ async def test_what_somebody_changed_by_hand_is_corrected(web: Site) -> None:
     stranger, server = web.ports[1], next(iter(web.sessions()))
     runtime.ask(web.haproxy_socket(), f"set server be-web/{server} addr 127.0.0.1 port {stranger}")
     wait(lambda: set(web.carried()) == wanted, "a stranger's address is taken out", 5.0)
+
+
+def test_a_server_that_somebody_made_weightless_gets_its_share_again(web: Site) -> None:
+    web.whole()
+    server = next(iter(web.sessions()))
+    runtime.ask(web.haproxy_socket(), f"set server be-web/{server} weight 0")
+    wait(lambda: _weights(web) == {100}, "all weigh the same", 5.0)
+
+
+def _weights(web: Site) -> set[int]:
+    text = runtime.ask(web.haproxy_socket(), "show stat be-web 4 -1").removeprefix("# ")
+    rows = csv.DictReader(text.splitlines())
+    return {int(row["weight"]) for row in rows if row["svname"].startswith("s") and row["status"].startswith("UP")}
 
 
 def _seconds_until_answered(port: int) -> float:

@@ -10,7 +10,7 @@ from haproxy_site import Load, Site, put, request, site, web
 from perdure.model.errors import UnavailableError
 from perdure.model.replica import Process
 from perdure.model.service import Limits, Protocol, Retry
-from perdure.model.traffic import Admin, CloseServer, PutServer, SetRetry
+from perdure.model.traffic import Admin, CloseServer, PutServer, SetRetry, WeighServer
 
 
 @pytest.fixture
@@ -241,3 +241,17 @@ async def test_what_does_not_run_cannot_be_read_or_changed(here: Site) -> None:
     with pytest.raises(UnavailableError):
         await balancer.change([put("s1", None, Admin.MAINT)])
     assert await balancer.adopt(Process(2**22 - 1, 5), [here.spec()]) is False
+
+
+async def test_a_light_server_gets_fewer_of_many_requests_at_a_time_and_says_what_it_weighs(here: Site) -> None:
+    balancer = here.balancer()
+    await balancer.configure([here.spec()])
+    replicas = [await here.replica("slow"), await here.replica("slow")]
+    await balancer.change([put("s1", replicas[0]), put("s2", replicas[1]), WeighServer("web", "s2", 10)])
+    assert [server.weight for server in (await web(balancer)).servers[:2]] == [100, 10]
+    async with Load(here.port, clients=12) as load:
+        await load.reach(24)
+        first, second = (await web(balancer)).servers[:2]
+    assert second.counters.requests < first.counters.requests / 3
+    await balancer.change([WeighServer("web", "s2", 100)])
+    assert (await web(balancer)).servers[1].weight == 100

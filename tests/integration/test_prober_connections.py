@@ -254,7 +254,9 @@ async def test_redirects_proxies_and_cookies_are_left_alone(probers: Probers, mo
 async def test_expectations_are_applied_to_what_came_back(probers: Probers) -> None:
     check = Check(CheckKind.HTTP, expect_status=(200,), expect_body="ready")
     async with serving(replying(OK)) as server:
-        assert await ask(probers, server.port, check=check) == Answer(Outcome.CONTENT, "HTTP 200 without 'ready': ok", 200)
+        assert await ask(probers, server.port, check=check) == Answer(
+            Outcome.CONTENT, "HTTP 200 without 'ready': ok", 200
+        )
 
 
 async def test_a_tcp_check_connects_and_closes(probers: Probers) -> None:

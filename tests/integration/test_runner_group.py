@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -266,3 +267,12 @@ def test_connections_that_nobody_accepts_are_in_the_backlog() -> None:
 def test_the_kernels_own_count_of_kills_for_memory_is_read() -> None:
     counters = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
     assert KernelHost().oom_kills() == int(counters.get("oom_kill", "0"))
+
+
+async def test_the_host_tells_what_room_there_is_on_a_file_system(tmp_path: Path) -> None:
+    found = await KernelHost().space(str(tmp_path))
+    usage = shutil.disk_usage(tmp_path)
+    assert found is not None
+    assert found.total_bytes == usage.total
+    assert found.free_bytes == pytest.approx(usage.free, rel=0.05)
+    assert await KernelHost().space(str(tmp_path / "missing")) is None

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 
+from perdure.model.evidence import Space
 from perdure.model.replica import Exit, Process, Slot
 from perdure.ports.runner import Launch, OnExit, Sight
 
@@ -69,3 +70,6 @@ class ListedHost:
 
     def oom_kills(self) -> int:
         return self.killed_for_memory
+
+    async def space(self, path: str) -> Space | None:
+        raise AssertionError("a transcript says itself how full a disk is")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure.model.service import Address
-from perdure.model.traffic import Admin, Backend, CloseServer, Counters, PutServer, Server
+from perdure.model.traffic import Admin, Backend, CloseServer, Counters, PutServer, Server, WeighServer
 from perdure.prevent import balance
 from perdure.prevent.balance import Member, Plan
 
@@ -27,6 +27,29 @@ def server(name: str, port: int = 0, admin: Admin = Admin.MAINT, **changed: Any)
 
 def decided(servers: list[Server], *members: Member) -> Plan:
     return balance.decide(Backend("web", tuple(servers)), members)
+
+
+@pytest.mark.parametrize(
+    ("readmitted_s", "weight"), [(None, 100), (0.0, 10), (2.9, 10), (3.0, 25), (6.0, 50), (8.9, 50), (9.0, 100)]
+)
+def test_a_readmitted_replica_is_tried_with_a_little_traffic_first(readmitted_s: float | None, weight: int) -> None:
+    assert balance.weight(readmitted_s) == weight
+
+
+def test_a_weight_is_put_right_before_the_server_gets_requests_and_while_it_does() -> None:
+    light, weighed = Member(21_001, Admin.READY, weight=10), WeighServer("web", "s1", 10)
+    drained = server("s1", 21_001, Admin.DRAIN, weight=0)
+    assert decided([drained], light).changes == (weighed, PutServer("web", "s1", None, Admin.READY))
+    assert decided([drained], Member(21_001, Admin.DRAIN)).changes == ()
+    assert decided([server("s1", 21_001, Admin.READY)], light).changes == (weighed,)
+    assert decided([server("s1", 21_001, Admin.READY, weight=10)], light).changes == ()
+    emptied = server("s1", 21_001, Admin.READY, weight=0)
+    assert decided([emptied], Member(21_001, Admin.READY)).changes == (WeighServer("web", "s1", 100),)
+
+
+def test_the_weight_of_a_server_that_is_down_says_nothing() -> None:
+    down = server("s1", 21_001, Admin.READY, up=False, weight=0)
+    assert decided([down], Member(21_001, Admin.READY)).changes == ()
 
 
 @st.composite

@@ -29,7 +29,7 @@ def test_the_same_services_give_the_same_text() -> None:
 def test_servers_are_reserved_disabled_and_checked() -> None:
     lines = rendered(web(), servers=7)
     assert "server-template s 1-7 127.0.0.1:1 disabled" in lines
-    assert any(line.startswith("default-server check inter 2s") for line in lines)
+    assert any(line.startswith("default-server weight 100 check inter 2s") for line in lines)
 
 
 def test_attempts_count_the_first_try() -> None:

@@ -9,12 +9,12 @@ from perdure.adapters.balancer.memory import Memory
 from perdure.model.errors import UnavailableError
 from perdure.model.replica import Process
 from perdure.model.service import Address
-from perdure.model.traffic import Admin, BalancerChange, CloseServer, PutServer, SetRetry
+from perdure.model.traffic import Admin, BalancerChange, CloseServer, PutServer, SetRetry, WeighServer
 
 OFF = Path("/run/web shop/retries-off-1.list")
 HEADER = (
     "# pxname,svname,qcur,scur,stot,status,econ,eresp,wretr,wredis,lbtot,hrsp_5xx,addr,srv_icur,"
-    "hrsp_1xx,hrsp_2xx,hrsp_3xx,hrsp_4xx,hrsp_other,end,"
+    "hrsp_1xx,hrsp_2xx,hrsp_3xx,hrsp_4xx,hrsp_other,weight,end,"
 )
 
 
@@ -41,6 +41,11 @@ def test_a_path_with_a_space_is_one_word_of_a_command() -> None:
 def test_the_services_whose_retries_are_off_are_read_from_the_list() -> None:
     assert commands.numbers("0x5560 2\n0x5561 13\n\n") == {2, 13}
     assert commands.numbers("\n") == set()
+
+
+def test_a_server_gets_a_weight() -> None:
+    (line,) = commands.lines([put("s1", Admin.READY), WeighServer("web", "s1", 10)], OFF, ["web"])
+    assert line.startswith("set server be-web/s1 weight 10;set server be-web/s1 state ready")
 
 
 def test_many_changes_are_sent_in_small_batches() -> None:
@@ -76,8 +81,8 @@ def test_any_other_answer_is_an_error(answer: str) -> None:
         commands.check(answer)
 
 
-def line(server: str, status: str, sessions: int = 0, idle: int = 0, port: int = 9) -> str:
-    return f"be-web,{server},0,{sessions},5,{status},1,2,3,4,6,7,127.0.0.1:{port},{idle},0,90,9,1,0,x,"
+def line(server: str, status: str, sessions: int = 0, idle: int = 0, port: int = 9, weight: int = 100) -> str:
+    return f"be-web,{server},0,{sessions},5,{status},1,2,3,4,6,7,127.0.0.1:{port},{idle},0,90,9,1,0,{weight},x,"
 
 
 def test_what_haproxy_reports_becomes_servers() -> None:
@@ -85,18 +90,18 @@ def test_what_haproxy_reports_becomes_servers() -> None:
     assert "no-maint" in reader.begin()
     rows = [
         HEADER,
-        line("s1", "UP 1/3", sessions=2, idle=1),
+        line("s1", "UP 1/3", sessions=2, idle=1, weight=25),
         line("s2", "DOWN 1/2"),
-        "be-web,wait,,,,no check" + "," * 15,
+        "be-web,wait,,,,no check" + "," * 16,
     ]
-    reader.take("\n".join([*rows, "be-web,BACKEND,4,,,UP" + "," * 15, "", ""]))
+    reader.take("\n".join([*rows, "be-web,BACKEND,4,,,UP" + "," * 16, "", ""]))
     assert reader.missing() == "show stat be-web 4 3"
     reader.take("\n".join([HEADER, line("s3", "MAINT", sessions=1, port=1)]))
     (backend,) = reader.backends()
     first, second, third = backend.servers
     assert backend.queued == 4
     assert (first.port, first.admin, first.up, first.sessions, first.idle_connections) == (9, Admin.READY, True, 2, 1)
-    assert first.counters.requests == 6
+    assert (first.counters.requests, first.weight) == (6, 25)
     assert (first.counters.connect_errors, first.counters.response_errors, first.counters.responses_5xx) == (1, 2, 7)
     assert (first.counters.retries, first.counters.redispatches) == (3, 4)
     assert first.counters.responses == 107

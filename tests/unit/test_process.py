@@ -45,6 +45,27 @@ def test_a_pause_of_two_seconds_never_convicts_however_late_the_looks(
         assert process.judge(kernel, None) is None
 
 
+def test_a_process_that_waits_inside_the_kernel_at_every_look_of_five_seconds_is_convicted() -> None:
+    looks = [(10.0 + 0.25 * number, "D") for number in range(21)]
+    assert process.judge(seen(*looks[:-1]), None) is None
+    verdict = process.judge(seen(*looks), None)
+    assert verdict is not None
+    assert (verdict.evidence, verdict.sign) == (EvidenceClass.PROCESS, Sign.BLOCKED)
+    assert verdict.sentence == "its process has waited inside the kernel (state D) for 5.0 s"
+
+
+def test_a_process_that_goes_on_in_between_only_has_a_busy_disk() -> None:
+    looks = [(0.25 * number, "S" if number % 10 == 9 else "D") for number in range(200)]
+    assert process.judge(seen(*looks), None) is None
+
+
+def test_nobody_looked_during_a_pause_of_the_monitor() -> None:
+    kernel = process.shifted(seen((1.0, "D"), (2.0, "D")), 30.0)
+    kernel = process.observe(kernel, Sighted("web/1#1", 33.0, "D"), None)
+    assert process.blocked_s(kernel) == 2.0
+    assert process.stopped_s(process.shifted(seen((1.0, "T"), (2.0, "T")), 0.5)) == 0.5
+
+
 def test_memory_above_the_limit_must_be_seen_twice_in_a_row() -> None:
     once = seen((1.0, "S"), memory=200 * MB, limit=100 * MB)
     twice = process.observe(once, Sighted("web/1#1", 3.0, "S", 201 * MB), 100 * MB)

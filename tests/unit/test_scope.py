@@ -63,7 +63,8 @@ BAD, WELL = scope.Asked(0.9, 100.0, 20.0), scope.Asked(0.0, 0.0, 20.0)
     [
         ([BAD, BAD, WELL], {0, 1}),
         ([BAD, WELL, BAD, WELL, WELL], {0, 2}),
-        ([BAD, WELL, WELL], set()),  # one alone is for `traffic` to judge
+        ([BAD, WELL, WELL], {0}),
+        ([BAD, WELL], {0}),  # the last but one, when others were isolated before
         ([BAD, BAD, BAD], set()),
         ([BAD, BAD], set()),
         ([], set()),

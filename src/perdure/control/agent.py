@@ -133,13 +133,14 @@ class Agent:
 
     def load(self) -> None:
         """Say what HAProxy should carry now."""
+        now = self.clock.now()
         for name, service in self.world.services.items():
             declared = service.desired.service
             if declared.listen is None or (service.removed and not _any_live(service)):
                 self.carrier.cargo.pop(name, None)
                 continue
-            drained = service.desired.drained
-            members = tuple(member for slot in service.slots.values() if (member := _member(slot, drained)) is not None)
+            found = (_member(slot, service.desired.drained, now) for slot in service.slots.values())
+            members = tuple(member for member in found if member is not None)
             sized = replace(declared, replicas=max(service.desired.replicas, 1))
             self.carrier.cargo[name] = Cargo(sized, members, service.retries_off_since_at is None)
 
@@ -195,6 +196,7 @@ class Agent:
                 service.shared_at,
                 service.notes,
                 world.undecided(service),
+                world.room_left(service),
             ),
             now,
         )
@@ -321,7 +323,7 @@ def _any_live(service: ServiceState) -> bool:
     return any(slot.live for slot in service.slots.values())
 
 
-def _member(slot: SlotState, drained: Sequence[int]) -> balance.Member | None:
+def _member(slot: SlotState, drained: Sequence[int], now: float) -> balance.Member | None:
     """What HAProxy must know of a slot's replica; None when nothing of it is left there. A slot that a person drained
     gets no request, not even between its replica's first good answer and the drain that follows.
     """
@@ -332,7 +334,9 @@ def _member(slot: SlotState, drained: Sequence[int]) -> balance.Member | None:
         goods = [asked.last_good_at for asked in slot.belief.asked.values() if asked.last_good_at is not None]
         down_at = slot.down_seen_at
         proved = down_at is not None and bool(goods) and min(goods) > down_at
-        return balance.Member(replica.port, Admin.READY, proved)
+        readmitted_at = slot.history.readmitted_at
+        weight = balance.weight(now - readmitted_at if readmitted_at is not None else None)
+        return balance.Member(replica.port, Admin.READY, proved, weight)
     if replica.state not in (State.STARTING, State.STOPPED):
         # While it is being ended, too: what it still answers is an answer, and what its end breaks is retried.
         return balance.Member(replica.port, Admin.DRAIN)

@@ -88,7 +88,7 @@ def agent(parts: Parts, ports: range, surroundings: Surroundings) -> Agent:
         ),
         monitor,
         carrier,
-        Surveyor(parts.clock, world, monitor, observer.sampler, touch),
+        Surveyor(parts.clock, world, monitor, parts.host, observer.sampler, touch),
     )
     return made
 

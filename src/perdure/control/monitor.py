@@ -130,7 +130,8 @@ class Monitor:
             if replica is None or replica.process is None or replica.state not in LIVE:
                 continue
             letter = self.runner.sight(replica.process).letter
-            if letter in "Tt" or slot.belief.kernel.stopped_since_at is not None:
+            kernel = slot.belief.kernel
+            if letter in "TtD" or kernel.stopped_since_at is not None or kernel.blocked_since_at is not None:
                 self.on_evidence(Sighted(replica.name, now, letter))
             if with_memory and service.rules.service.limits.memory_bytes is not None:
                 limited.append((slot, replica.process))

@@ -186,8 +186,10 @@ def _evidence(service: ServiceState, slot: SlotState, one: suspect.Suspicion, no
         case EvidenceClass.STALL:
             return f"{stall.overdue(slot.belief.stalled)} requests have had no answer for more than 2 s"
         case EvidenceClass.PROCESS:
-            since_at = slot.belief.kernel.stopped_since_at
-            return "runs" if since_at is None else f"stopped for {now - since_at:.1f} s"
+            since_at, blocked_at = slot.belief.kernel.stopped_since_at, slot.belief.kernel.blocked_since_at
+            if since_at is not None:
+                return f"stopped for {now - since_at:.1f} s"
+            return "runs" if blocked_at is None else f"waits inside the kernel for {now - blocked_at:.1f} s"
     return ""
 
 

@@ -1,8 +1,9 @@
-"""What is asked of a service beside its checks: digests of all replicas in one round, and synthetic requests.
+"""What is asked about a service beside its checks: digests of all replicas in one round, synthetic requests, and the
+room on its disk.
 
 `monitor` asks one replica whether it is well. Here the answers are evidence only in comparison with those of the peers:
 a round of digests goes to `detect.digest`, a synthetic request counts as one of a client's (`control.sample`). One task
-looks after all services; it asks nothing of those that declare neither.
+looks after all services.
 """
 
 import asyncio
@@ -11,15 +12,17 @@ from dataclasses import dataclass, field, replace
 
 from perdure.control.monitor import Monitor, spread
 from perdure.control.sample import Sampler, Synthetic
-from perdure.control.world import ServiceState, SlotState, World
-from perdure.detect import digest
+from perdure.control.world import ServiceState, SlotState, World, room_left
+from perdure.detect import digest, space
 from perdure.model.evidence import Outcome
 from perdure.model.replica import State
 from perdure.model.service import Canary, Check
 from perdure.ports.clock import Clock
+from perdure.ports.host import Host
 
 IDLE_S = 0.5
 """Between two looks for something to ask."""
+SPACE_EVERY_S = 10.0
 AGAIN_S = 0.5
 """A round follows so soon while somebody is apart and not yet convicted."""
 
@@ -31,11 +34,13 @@ class Surveyor:
     clock: Clock
     world: World
     monitor: Monitor
+    host: Host
     sampler: Sampler
     touch: Callable[[str], None]
     _round_at: dict[str, float] = field(default_factory=dict)
     _canary_at: dict[str, float] = field(default_factory=dict)
     """Replica -> when it gets the next synthetic request."""
+    _space_at: dict[str, float] = field(default_factory=dict)
     _asking: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def run(self) -> None:
@@ -60,6 +65,9 @@ class Surveyor:
                 at = now + declared.digest.interval_s
                 self._start(self._round(service, declared.digest))
             self._round_at[service.name] = due_at = at
+        if self._space_at.get(service.name, now) <= now:
+            self._space_at[service.name] = float("inf")  # until it has answered
+            self._start(self._space(service))
         if declared.canary is not None:
             due_at = min(due_at, self._canaries(service, declared.canary, now))
         return due_at
@@ -101,6 +109,17 @@ class Surveyor:
         if digest.suspects([slot.belief.compared for slot in asked]):
             self._round_at[service.name] = min(self._round_at[service.name], self.clock.now() + AGAIN_S)
         if changed:
+            self.touch(service.name)
+
+    async def _space(self, service: ServiceState) -> None:
+        found = await self.host.space(service.rules.service.directory)
+        now = self.clock.now()
+        self._space_at[service.name] = now + SPACE_EVERY_S
+        if found is None:
+            return
+        before = room_left(service)
+        service.filled = space.observe(service.filled, found, now)
+        if room_left(service) != before:
             self.touch(service.name)
 
     async def _synthetic(self, service: ServiceState, slot: SlotState, check: Check) -> None:

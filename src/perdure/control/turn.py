@@ -12,7 +12,7 @@ from perdure.model.decision import Decision, Note
 from perdure.model.replica import State
 from perdure.model.standing import Desired, Standing
 from perdure.model.verdict import Common, Sign
-from perdure.prevent import renew, replicate
+from perdure.prevent import notice, renew, replicate
 from perdure.recover import isolate, restart
 
 
@@ -30,6 +30,8 @@ class Facts:
     """The notes that were told and still hold: subject and key."""
     undecided: str = ""
     """What to tell when the replicas' data differ, and nobody knows who is right."""
+    space: str = ""
+    """What to tell of a disk that is nearly full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ def decide(facts: Facts, now: float) -> Plan:
     found = [
         *isolate.decide(standings, desired.replicas, isolate.Shared(shared, shared_now | told, common)),
         *isolate.undecided(service.name, facts.undecided),
+        *notice.decide(service.name, standings, facts.space),
         *restart.condemn(service, standings, shared, facts.bucket, now),
         *renew.decide(desired, standings),
         *replicate.decide(desired, standings, facts.dependencies_ready, now),

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from perdure.detect import digest, process, readmit, sampled, stall, suspect, traffic
+from perdure.detect import digest, process, readmit, sampled, space, stall, suspect, traffic
 from perdure.model.replica import LIVE, SERVING, Replica, Slot, State
 from perdure.model.standing import Desired, History, Standing
 from perdure.model.traffic import Admin, Backend
@@ -88,6 +88,7 @@ class ServiceState:
     notes: dict[str, str] = field(default_factory=dict)
     """Conditions that were told and still last: key -> sentence."""
     digests: digest.Rounds = field(default_factory=digest.Rounds)
+    filled: space.Filled = field(default_factory=space.Filled)
     spent: deque[tuple[float, int, int]] = field(default_factory=deque)
     """Readings of the last 10 s: instant, requests, retries."""
     retries_off_since_at: float | None = None
@@ -209,12 +210,29 @@ def _standing(service: ServiceState, slot: SlotState, now: float) -> Standing:
         failing_share=traffic.failing_share(slot.belief.seen, now) if slot.live else None,
         failed=slot.belief.seen.tallies[1].failures,
         asked=slot.belief.seen.tallies[0].requests,
+        asked_lately=slot.belief.seen.tallies[1].requests,
+        idle_s=_idle_s(service, slot, now),
         failing=sampled.failing(slot.belief.endpoints, now) if slot.serves else (),
         filling=suspect.filling(slot.belief, service.rules) if slot.serves or state is State.DRAINING else None,
         stopped_s=slot.belief.kernel.forgiven_s + process.stopped_s(slot.belief.kernel),
         answered=state is State.STARTING and answered(service, slot, now),
         in_flight=in_flight(service, replica) if leaving and replica is not None else None,
     )
+
+
+def _idle_s(service: ServiceState, slot: SlotState, now: float) -> float | None:
+    """For how long a replica has served without a request, as far as HAProxy's counters tell."""
+    replica = slot.replica
+    if replica is None or not slot.serves or service.backend is None or slot.down_seen_at is not None:
+        return None
+    served_since_at = max(at for at in (slot.ready_at, slot.history.readmitted_at, 0.0) if at is not None)
+    seen_at = slot.belief.seen.at
+    return max(0.0, service.backend_at - max(served_since_at, seen_at if seen_at is not None else 0.0))
+
+
+def room_left(service: ServiceState) -> str:
+    """What to tell of the disk that the service writes to; empty while there is room."""
+    return space.sentence(service.filled, service.rules.service.directory)
 
 
 def undecided(service: ServiceState) -> str:

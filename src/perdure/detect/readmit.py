@@ -47,7 +47,7 @@ def acquits(belief: suspect.Belief, conviction: Conviction, relapses: int, now: 
         case EvidenceClass.DIGEST:
             return answered and (rules.service.digest is None or belief.compared.agreed >= digest.ROUNDS)
         case EvidenceClass.PROCESS:
-            return answered and belief.kernel.stopped_since_at is None
+            return answered and belief.kernel.stopped_since_at is None and belief.kernel.blocked_since_at is None
         case _:
             return answered
 

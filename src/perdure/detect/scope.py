@@ -65,7 +65,7 @@ class Asked:
 
 def culprits(asked: Sequence[Asked]) -> frozenset[int]:
     """Those of the replicas (by their place) that fail while the others demonstrably do not; nobody when it is not
-    clear, or when only one fails, which `traffic` judges.
+    clear.
 
     Two of three that fail at once are half of the replicas or more, but what they suffer from is not shared as long as
     the third one answers what they do not. The likelihood of the best split into failing and well ones is compared with
@@ -77,7 +77,7 @@ def culprits(asked: Sequence[Asked]) -> frozenset[int]:
     requests, failed = sum(one.requests for one in asked), sum(one.failed for one in asked)
     if requests <= 0.0 or failed <= 0.0:
         return frozenset()
-    for count in range(2, len(asked)):
+    for count in range(1, len(asked)):
         failing, well = [asked[place] for place in ranked[:count]], [asked[place] for place in ranked[count:]]
         if failing[-1].share <= CULPRITS_TIMES * max(one.share for one in well):
             continue

@@ -197,8 +197,11 @@ def suspicions(belief: Belief, now: float, rules: Policy) -> tuple[Suspicion, ..
     if belief.holdings.last is not None:
         full_s = limits.backlog_full_s(belief.holdings)
         found.append(Suspicion(EvidenceClass.LIMIT, "", full_s, probe.PAUSE_TOLERATED_S))
-    stopped_s = process.stopped_s(belief.kernel)
-    found.append(Suspicion(EvidenceClass.PROCESS, "", stopped_s, process.STOPPED_CONVICTS_S))
+    stopped_s, blocked_s = process.stopped_s(belief.kernel), process.blocked_s(belief.kernel)
+    if blocked_s > stopped_s:
+        found.append(Suspicion(EvidenceClass.PROCESS, "", blocked_s, process.BLOCKED_CONVICTS_S))
+    else:
+        found.append(Suspicion(EvidenceClass.PROCESS, "", stopped_s, process.STOPPED_CONVICTS_S))
     return tuple(found)
 
 
@@ -252,8 +255,7 @@ def shifted(belief: Belief, pause_s: float) -> Belief:
     """The belief after a pause of the monitor itself: nobody looked for `pause_s`, so no silence counts for that
     time.
     """
-    since_at = belief.kernel.stopped_since_at
-    kernel = replace(belief.kernel, stopped_since_at=since_at + pause_s) if since_at is not None else belief.kernel
+    kernel = process.shifted(belief.kernel, pause_s)
     asked = {
         label: replace(one, unanswered_since_at=one.unanswered_since_at + pause_s)
         if one.unanswered_since_at is not None

@@ -101,6 +101,16 @@ class Served:
     """Connection errors, broken answers and 5xx, at most `requests`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A file system: what is free for whom asks, and what there is; `total_files` 0: it does not count them."""
+
+    free_bytes: int
+    total_bytes: int
+    free_files: int = 0
+    total_files: int = 0
+
+
 MEASURED = frozenset({EvidenceClass.TRAFFIC, EvidenceClass.REFUSALS, EvidenceClass.TIMES})
 """What clients got, compared with the peers: it needs traffic, so an isolated replica can only be tried again."""
 

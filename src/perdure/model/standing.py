@@ -82,6 +82,10 @@ class Standing:
     """How many those are, the older ones faded."""
     asked: float = 0.0
     """Requests in the last second, the older ones faded."""
+    asked_lately: float = 0.0
+    """The same for the last 10 s."""
+    idle_s: float | None = None
+    """Since when it has served without a request; None: it does not serve, or nobody counts."""
     failing: tuple[Failing, ...] = ()
     """The endpoints at which it fails, refuses, or is slow now."""
     filling: Filling | None = None

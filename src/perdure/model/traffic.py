@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 from perdure.model.service import Address, Service
 
+WEIGHT = 100
+"""What every server weighs, unless its replica is on trial."""
+
 
 class Admin(StrEnum):
     """The administrative state of a server in HAProxy."""
@@ -51,6 +54,8 @@ class Server:
     idle_connections: int
     """Pooled connections kept open to the replica."""
     counters: Counters
+    weight: int = WEIGHT
+    """Only true of a server that is ready and up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +121,15 @@ class PutServer:
 
 
 @dataclass(frozen=True, slots=True)
+class WeighServer:
+    """Let the server have more or fewer requests than the others, which weigh `WEIGHT`."""
+
+    service: str
+    server: str
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
 class CloseServer:
     """End every connection that the server still has (`shutdown sessions server`)."""
 
@@ -131,4 +145,4 @@ class SetRetry:
     allowed: bool
 
 
-BalancerChange = PutServer | CloseServer | SetRetry
+BalancerChange = PutServer | WeighServer | CloseServer | SetRetry

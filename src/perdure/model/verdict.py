@@ -15,6 +15,7 @@ class Sign(StrEnum):
     """What a failure looks like."""
 
     STOPPED = "stopped"  # the kernel keeps the process from running
+    BLOCKED = "blocked"  # the process waits inside the kernel
     MEMORY = "memory"  # the group holds more memory than it may
     BACKLOG = "backlog"  # as many connections wait to be accepted as may
     DESCRIPTORS = "descriptors"  # it has no descriptors left

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+from perdure.model.evidence import Space
+
 
 class Host(Protocol):
     """Cheap looks; what the kernel does not tell is empty or 0."""
@@ -12,3 +14,6 @@ class Host(Protocol):
 
     def oom_kills(self) -> int:
         """How many processes the kernel has killed for memory since it started."""
+
+    async def space(self, path: str) -> Space | None:
+        """The file system at `path`; None when it cannot be asked. May take as long as the file system likes."""

@@ -10,12 +10,16 @@ no free server (the caller doubles their number with one reconfiguration).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from perdure.model.service import Address
-from perdure.model.traffic import Admin, Backend, BalancerChange, CloseServer, PutServer, Server
+from perdure.model.traffic import WEIGHT, Admin, Backend, BalancerChange, CloseServer, PutServer, Server, WeighServer
 
 SERVERS_MIN = 4
+TRIAL_WEIGHTS = ((3.0, 10), (6.0, 25), (9.0, 50))
+"""Until so many seconds after its readmission a replica weighs so much; HAProxy heeds it when it has several requests
+at a time.
+"""
 REPLICA_HOST = "127.0.0.1"
 
 
@@ -27,6 +31,7 @@ class Member:
     admin: Admin
     proved_up: bool = False
     """It answered a probe that was asked after HAProxy was first seen to hold it down."""
+    weight: int = WEIGHT
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +68,24 @@ def decide(backend: Backend, members: Sequence[Member]) -> Plan:
     return Plan((*removals, *additions), short)
 
 
+def weight(readmitted_s: float | None) -> int:
+    """What a replica weighs so long after it was readmitted (None: it never was): it is tried with a little traffic."""
+    if readmitted_s is None:
+        return WEIGHT
+    return next((share for until_s, share in TRIAL_WEIGHTS if readmitted_s < until_s), WEIGHT)
+
+
 def applied(backend: Backend, changes: Sequence[BalancerChange]) -> Backend:
     """The backend as it is after `changes`, until the next reading says so itself."""
     servers = {server.name: server for server in backend.servers}
     for change in changes:
+        if isinstance(change, WeighServer) and change.service == backend.service and change.server in servers:
+            servers[change.server] = replace(servers[change.server], weight=change.weight)
         if isinstance(change, PutServer) and change.service == backend.service and change.server in servers:
             before = servers[change.server]
             port = change.address.port if change.address is not None else before.port
             up = before.up if change.admin is not Admin.READY else True
-            servers[change.server] = Server(
-                before.name, port, change.admin, up, before.sessions, before.idle_connections, before.counters
-            )
+            servers[change.server] = replace(before, port=port, admin=change.admin, up=up)
     return Backend(backend.service, tuple(servers.values()), backend.queued, backend.retry_allowed)
 
 
@@ -88,8 +100,12 @@ def servers_needed(replicas: int, have: int) -> int:
 
 
 def _correct(service: str, server: Server, member: Member) -> list[BalancerChange]:
+    heavy = member.admin is Admin.READY and server.weight != member.weight
+    weighed: list[BalancerChange] = [WeighServer(service, server.name, member.weight)] if heavy else []
     if server.admin is not member.admin:
-        return [PutServer(service, server.name, None, member.admin)]
+        return [*weighed, PutServer(service, server.name, None, member.admin)]
+    if weighed and server.up:
+        return weighed
     if member.admin is Admin.READY and not server.up and member.proved_up:
         return [PutServer(service, server.name, None, Admin.READY)]
     return []

@@ -24,7 +24,14 @@ HEALTHY_SPELL_S = 10.0
 """A replica that served this long resets the back-off of its slot."""
 CRASH_LOOP_FAILURES = 3
 HANG_GRACE_S = 1.0
-PATIENCE_S = {Sign.BACKLOG: 5.0, Sign.DESCRIPTORS: 10.0, Sign.REFUSED: 3.0, Sign.STATUS: 10.0, Sign.CONTENT: 10.0}
+PATIENCE_S = {
+    Sign.BLOCKED: 60.0,
+    Sign.BACKLOG: 5.0,
+    Sign.DESCRIPTORS: 10.0,
+    Sign.REFUSED: 3.0,
+    Sign.STATUS: 10.0,
+    Sign.CONTENT: 10.0,
+}
 HOPELESS = frozenset({Sign.FOREIGN, Sign.STOPPED})
 """Signs of which a starting replica does not recover: it is ended before its start has taken too long."""
 KILL_AGAIN_S = 1.0

@@ -11,7 +11,16 @@ from random import Random
 
 from perdure.model.errors import UnavailableError
 from perdure.model.replica import Process
-from perdure.model.traffic import Admin, BackendSpec, BalancerChange, CloseServer, PutServer, Reading, SetRetry
+from perdure.model.traffic import (
+    Admin,
+    BackendSpec,
+    BalancerChange,
+    CloseServer,
+    PutServer,
+    Reading,
+    SetRetry,
+    WeighServer,
+)
 from perdure.sim import haproxy
 from perdure.sim.haproxy import Clients, Request, SimulatedBackend, SimulatedHAProxy, SimulatedServer
 from perdure.sim.kernel import Kernel, Reply, Runs
@@ -217,6 +226,8 @@ class _Change:
         match self.change:
             case SetRetry(_, allowed):
                 self.backend.retry_allowed = allowed
+            case WeighServer(_, server, weight):
+                self._server(server).weight = weight
             case CloseServer(_, server):
                 self.haproxy.close(self._server(server))
             case PutServer(_, server, address, admin):

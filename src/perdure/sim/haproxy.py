@@ -14,7 +14,7 @@ from typing import Protocol
 
 from perdure.model.replica import Process
 from perdure.model.service import Service
-from perdure.model.traffic import Admin, Answered, Backend, BackendSpec, Counters, Server
+from perdure.model.traffic import WEIGHT, Admin, Answered, Backend, BackendSpec, Counters, Server
 from perdure.sim.kernel import Kernel, Reply, Runs
 
 CONNECT_TRIES = 50
@@ -60,6 +60,7 @@ class SimulatedServer:
     retries: int = 0
     redispatches: int = 0
     responses: int = 0
+    weight: int = WEIGHT
     check_at: float = 0.0
     check_fails: int = 0
     asking: bool = False
@@ -68,6 +69,11 @@ class SimulatedServer:
     def open(self) -> bool:
         """Whether it gets new requests."""
         return self.admin is Admin.READY and self.up
+
+    @property
+    def busy(self) -> float:
+        """What least connections compares: a server without a request is idle whatever it weighs."""
+        return (len(self.flights) + 1) / self.weight if self.flights else 0.0
 
     def turn_ready(self, now: float) -> None:
         """Admin state READY: HAProxy believes that the server is up until its checks say otherwise."""
@@ -84,7 +90,7 @@ class SimulatedServer:
             self.redispatches,
             self.responses,
         )
-        return Server(self.name, self.port, self.admin, self.up, len(self.flights), 0, counters)
+        return Server(self.name, self.port, self.admin, self.up, len(self.flights), 0, counters, self.weight)
 
 
 @dataclass(slots=True)
@@ -106,7 +112,7 @@ class SimulatedBackend:
             server = servers[(self.turn + step) % count]
             if not server.up or server.admin is not Admin.READY or server is avoid:
                 continue
-            if best is None or len(server.flights) < len(best.flights):
+            if best is None or server.busy < best.busy:
                 best = server
         if best is not None:
             self.turn = (servers.index(best) + 1) % count

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from perdure.model.errors import UnavailableError
 from perdure.model.replica import Exit, Process, Slot
+from perdure.model.evidence import Space
 from perdure.ports.runner import Launch, OnExit, Sight
 from perdure.sim.kernel import Behaviour, Kernel, Runs
 from perdure.sim.life import Life
@@ -113,3 +114,7 @@ class SimulatedHost:
     def oom_kills(self) -> int:
         """None."""
         return 0
+
+    async def space(self, path: str) -> Space | None:
+        """There is always room."""
+        return Space(1_000_000_000, 2_000_000_000)

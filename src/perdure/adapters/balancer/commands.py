@@ -11,7 +11,7 @@ from pathlib import Path
 
 from perdure.adapters.balancer import render
 from perdure.model.errors import UnavailableError
-from perdure.model.traffic import Admin, BalancerChange, CloseServer, PutServer, SetRetry
+from perdure.model.traffic import Admin, BalancerChange, CloseServer, PutServer, SetRetry, WeighServer
 
 CHANGES_PER_LINE = 20
 
@@ -57,6 +57,8 @@ def _commands(change: BalancerChange, retries_off: Path, services: Sequence[str]
     match change:
         case SetRetry(service, allowed):
             return [f"{'del' if allowed else 'add'} acl {escaped(retries_off)} {services.index(service) + 1:d}"]
+        case WeighServer(service, server, weight):
+            return [f"set server {_name(service, server)} weight {weight:d}"]
         case CloseServer(service, server):
             return [f"shutdown sessions server {_name(service, server)}"]
         case PutServer(service, server, address, admin):

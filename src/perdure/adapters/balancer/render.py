@@ -15,7 +15,7 @@ import jinja2
 from perdure.adapters.balancer import sample
 from perdure.model.errors import ConfigError
 from perdure.model.service import Address, Check, CheckKind, Protocol, Service
-from perdure.model.traffic import BackendSpec
+from perdure.model.traffic import WEIGHT, BackendSpec
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 CONNECT_TIMEOUT_S_MAX = 0.2
@@ -81,6 +81,7 @@ def render(specs: Sequence[BackendSpec], listen: Mapping[str, Address], paths: P
         hard_stop_ms=_ms(hard_stop_s),
         thinned=sample.THINNED,
         waiting_room_id=WAITING_ROOM_ID,
+        weight=WEIGHT,
     )
 
 

@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from perdure.model.errors import UnavailableError
-from perdure.model.traffic import Admin, Backend, Counters, Server
+from perdure.model.traffic import WEIGHT, Admin, Backend, Counters, Server
 
 BACKENDS_AND_SERVERS = 6
 SERVERS = 4
@@ -18,7 +18,7 @@ _FIELDS = (
     "pxname", "svname", "qcur", "scur",
     "stot", "lbtot", "econ", "eresp", "wretr", "wredis", "hrsp_5xx",
     "hrsp_1xx", "hrsp_2xx", "hrsp_3xx", "hrsp_4xx", "hrsp_other",
-    "status", "addr", "srv_icur",
+    "status", "addr", "srv_icur", "weight",
 )  # fmt: skip
 _UNUSED = Counters()
 
@@ -131,7 +131,7 @@ class Reader:
 
 
 def _server(cells: Sequence[str], drained: bool) -> Server:
-    _, name, queued, sessions, *counts, status, addr, idle = cells
+    _, name, queued, sessions, *counts, status, addr, idle, weight = cells
     maint = status.startswith("MAINT")
     return Server(
         name,
@@ -141,6 +141,7 @@ def _server(cells: Sequence[str], drained: bool) -> Server:
         int(sessions) + int(queued or 0),
         int(idle or 0),
         _counters(*counts),
+        int(weight or WEIGHT),
     )
 
 

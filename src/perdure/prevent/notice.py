@@ -1,0 +1,48 @@
+"""What somebody should know although Perdure can do nothing about it: a note, once, for as long as it lasts.
+
+A replica that serves and gets no requests while its peers are busy is a hole in the wall, not a rest: somebody took it
+out of HAProxy by hand, or its connections go elsewhere. A full disk strikes all replicas on it, and a restart frees
+nothing.
+"""
+
+from collections.abc import Sequence
+
+from perdure.model.decision import Decision, Note
+from perdure.model.event import Severity
+from perdure.model.standing import Standing
+
+LEFT_OUT_S = 10.0
+PEER_REQUESTS_MIN = 30.0
+"""Of each peer, faded over 10 s: the chance that least connections never chose a replica meanwhile is nil."""
+
+
+def decide(service: str, standings: Sequence[Standing], space: str) -> list[Decision]:
+    """The notes that hold now; `space` says that the service's disk is nearly full, or nothing."""
+    found = left_out(standings)
+    if space:
+        sentence = f"{space}; requests that write will fail on all replicas there"
+        found.append(Decision("P11", service, sentence, Note("disk"), {}, Severity.ALARM))
+    return found
+
+
+def left_out(standings: Sequence[Standing]) -> list[Decision]:
+    """Replicas that have had no request for 10 s although they serve, and although every peer that serves has."""
+    serving = [one for one in standings if one.serving]
+    busy = [one for one in serving if one.idle_s is not None and one.idle_s < LEFT_OUT_S / 5.0]
+    idle = [one for one in serving if one.idle_s is not None and one.idle_s >= LEFT_OUT_S]
+    if not idle or len(busy) + len(idle) < len(serving) or not busy:
+        return []
+    if min(one.asked_lately for one in busy) < PEER_REQUESTS_MIN:
+        return []
+    peers = f"{len(busy)} other{'' if len(busy) == 1 else 's'}"
+    return [
+        Decision(
+            "P10",
+            str(one.slot),
+            f"serves and has got no request for {one.idle_s:.0f} s, while {peers} got theirs",
+            Note("left out"),
+            {},
+            Severity.ALARM,
+        )
+        for one in idle
+    ]

@@ -1,0 +1,62 @@
+"""What somebody is told although nothing is done about it."""
+
+import pytest
+from facts import desired, replica, service, standing
+
+from perdure.control import world
+from perdure.control.world import ServiceState, SlotState
+from perdure.detect import suspect, traffic
+from perdure.model.decision import Note
+from perdure.model.replica import State
+from perdure.model.standing import History, Standing
+from perdure.model.traffic import Backend
+from perdure.prevent import notice
+
+
+def busy(number: int, asked_lately: float = 200.0) -> Standing:
+    return standing(number, idle_s=0.1, asked_lately=asked_lately)
+
+
+def idle(number: int, idle_s: float | None = 12.0, state: State = State.READY) -> Standing:
+    return standing(number, state, idle_s=idle_s)
+
+
+def test_a_replica_without_requests_among_busy_peers_is_told() -> None:
+    (decision,) = notice.decide("web", [busy(1), idle(2), busy(3)], "")
+    assert (decision.rule, decision.subject, decision.change) == ("P10", "web/2", Note("left out"))
+    assert decision.sentence == "serves and has got no request for 12 s, while 2 others got theirs"
+
+
+@pytest.mark.parametrize(
+    "standings",
+    [
+        [busy(1), idle(2, 9.9), busy(3)],
+        [busy(1, 29.0), idle(2), busy(3)],  # there is little traffic
+        [idle(1), idle(2), idle(3)],  # there is none
+        [busy(1), idle(2, state=State.ISOLATED), busy(3)],
+        [busy(1), idle(2, None)],  # nobody counts
+        [busy(1), idle(2), standing(3, idle_s=5.0, asked_lately=100.0)],  # the third one may be idle, too
+        [],
+    ],
+)
+def test_an_idle_replica_is_told_only_when_its_peers_are_clearly_busy(standings: list[Standing]) -> None:
+    assert notice.left_out(standings) == []
+
+
+def test_idle_is_who_serves_and_has_got_no_request_since() -> None:
+    declared = service()
+    state = ServiceState(desired(declared), suspect.policy(declared), backend=Backend("web", ()), backend_at=100.0)
+    seen = {1: traffic.Seen(at=99.5), 2: traffic.Seen(at=80.0), 3: traffic.Seen()}
+    for number, one in seen.items():
+        there = replica(number)
+        state.slots[number] = SlotState(there.slot, there, suspect.Belief(seen=one), ready_at=70.0)
+    state.slots[2].history = History(readmitted_at=88.0)
+    assert [one.idle_s for one in world.standings(state, 100.2)] == [0.5, 12.0, 30.0]
+    state.slots[3].down_seen_at = 99.0
+    assert world.standings(state, 100.2)[2].idle_s is None, "HAProxy's own checks took it out"
+
+
+def test_a_full_disk_is_told_of_the_service() -> None:
+    (decision,) = notice.decide("web", [busy(1)], "the disk of /srv is full: 1.0% (10 MB) left")
+    assert (decision.rule, decision.subject, decision.change) == ("P11", "web", Note("disk"))
+    assert "requests that write will fail" in decision.sentence
