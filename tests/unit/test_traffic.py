@@ -108,6 +108,16 @@ def test_failures_are_a_replicas_own_when_they_fall_on_it_more_often_than_reques
     assert traffic.apart((mine, mine, Tally()), peers.of_one(theirs, theirs, 1.0)) == pytest.approx(nats)
 
 
+@pytest.mark.parametrize("quiet_s", [120, 360, 380, 420, 3600, 7200])
+def test_a_failure_counts_however_long_ago_a_peer_failed_last(quiet_s: int) -> None:
+    mine, other = read([Seen(), Seen()], 0.0, [(20, 0), (20, 1)])
+    for second in range(1, quiet_s):
+        mine, other = read([mine, other], float(second), [(20, 0), (20, 0)])
+    mine, other = read([mine, other], float(quiet_s), [(20, 1), (20, 0)])
+    assert mine.apart == pytest.approx(math.log(2.0), abs=0.001)
+    assert any(mine.scores) and not any(other.scores)
+
+
 def test_a_replica_that_has_just_started_is_not_blamed_for_what_all_begin_to_fail() -> None:
     """Its peers have thousands of good requests of the last seconds behind them, it has none."""
     seen = [Seen(), Seen(), Seen()]

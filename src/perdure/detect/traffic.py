@@ -189,7 +189,8 @@ def apart(tallies: tuple[Tally, Tally, Tally], others: Peers) -> float:
     found = mine.failures / failures
     if found <= expected:
         return 0.0
-    rest = theirs.failures * math.log((1.0 - found) / (1.0 - expected)) if theirs.failures > 0.0 else 0.0
+    elsewhere = theirs.failures / failures  # not 1 - found: what is left of an old failure is below a rounding error
+    rest = theirs.failures * math.log(elsewhere / (1.0 - expected)) if elsewhere > 0.0 else 0.0
     return mine.failures * math.log(found / expected) + rest
 
 
