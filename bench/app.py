@@ -19,10 +19,12 @@ replaces an earlier one):
     POST /fault?kind=hang-loop&seconds=10          POST /fault?kind=exit&code=3  POST /fault?kind=crash   (SIGKILL)
     POST /fault?kind=memory&size=100000000         POST /fault?kind=files&count=50   POST /fault?kind=mute  (no beats)
     POST /fault?kind=deaf     accepts no connection any more; those that it has are served
+    POST /fault?kind=disk-full   each order gets ENOSPC   POST /fault?kind=read-only   each order gets EBADF
     POST /fault?kind=leak&size=1000000&every=1     holds so many bytes more each second, and so many `files=1`
     POST /fault?kind=data&is=other   /digest says so
     POST /fault?kind=none     healthy again
 
+A file `doomed-SLOT` (`doomed-PORT` outside Perdure) where it runs ends it with 3 as soon as it starts.
 SIGTERM: it stops listening, finishes the requests in flight, and exits with 0.
 """
 
@@ -87,11 +89,23 @@ class Service:
             case "/slow":
                 return 200, b"slow " + self._name
             case "/order":
-                os.write(self._orders, f"{request_id} {os.getpid()}\n".encode())
-                return 200, b"order " + request_id.encode()
+                return self._order(request_id)
             case "/fault":
                 return self._switch(query)
         return 404, b"no such page\n"
+
+    def _order(self, request_id: str) -> Answer:
+        try:
+            os.write(self._orders, f"{request_id} {os.getpid()}\n".encode())
+        except OSError as error:
+            return 500, f"cannot write: {error.strerror}\n".encode()
+        return 200, b"order " + request_id.encode()
+
+    def _open_orders(self, path: Path | str, flags: int) -> None:
+        """Let what is written go there from now on."""
+        opened = os.open(path, flags | os.O_APPEND, 0o644)
+        os.dup2(opened, self._orders)
+        os.close(opened)
 
     def _switch(self, query: Query) -> Answer:
         kind = query.get("kind", "")
@@ -100,6 +114,8 @@ class Service:
             "mute": lambda: setattr(self, "mute", True),
             "data": lambda: setattr(self, "data", query["is"].encode()),
             "deaf": lambda: self.accepting(False),
+            "disk-full": lambda: self._open_orders("/dev/full", os.O_WRONLY),
+            "read-only": lambda: self._open_orders(self.said.orders, os.O_RDONLY),
             "leak": lambda: self._leak(query),
             "memory": lambda: self._kept.append(b"\1" * int(query["size"])),
             "files": lambda: self._kept.extend(open(os.devnull) for _ in range(int(query["count"]))),  # noqa: PTH123, SIM115
@@ -130,6 +146,8 @@ class Service:
         if self._leaking is not None:
             self._leaking.cancel()
         self._kept.clear()
+        if self.said.orders:
+            self._open_orders(self.said.orders, os.O_WRONLY)
         self.accepting(True)
 
     def end(self) -> None:
@@ -333,6 +351,10 @@ def main() -> None:
     said = parser.parse_args()
     if said.ignore_sigterm:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    doomed = os.environ.get("PERDURE_SLOT", str(said.port)).replace("/", "-")
+    if Path(f"doomed-{doomed}").exists():
+        print("doomed, as somebody wrote", file=sys.stderr)
+        sys.exit(3)
     if said.exit_at_start is not None:
         print("refusing to start, as asked", file=sys.stderr)
         sys.exit(said.exit_at_start)

@@ -3,6 +3,7 @@
 Deliberately not Perdure's own adapter: what measures Perdure must not share its mistakes.
 """
 
+import csv
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,6 +53,26 @@ def view(path: Path, backends: frozenset[str]) -> View | None:
             ports.append(int(fields[18]))
     # Port 0 is a server that is no replica: a socket of HAProxy's own.
     return View(pid, tuple(port for port in ports if port)) if pid else None
+
+
+def servers(path: Path, backends: frozenset[str]) -> dict[str, int]:
+    """The servers that are up, as `backend/server`, and their ports; raises OSError."""
+    rows = csv.DictReader(ask(path, "show stat").removeprefix("# ").splitlines())
+    return {
+        f"{row['pxname']}/{row['svname']}": int(row["addr"].rpartition(":")[2])
+        for row in rows
+        if row["pxname"] in backends and row["status"].startswith("UP") and row["addr"].startswith("127.")
+    }
+
+
+def weights(path: Path, backends: frozenset[str]) -> dict[int, int]:
+    """The port of each server that is up, and its weight; raises OSError."""
+    rows = csv.DictReader(ask(path, "show stat").removeprefix("# ").splitlines())
+    return {
+        int(row["addr"].rpartition(":")[2]): int(row["weight"])
+        for row in rows
+        if row["pxname"] in backends and row["status"].startswith("UP") and row["addr"].startswith("127.")
+    }
 
 
 def put_in(path: Path, backend: str, servers: Mapping[str, int]) -> None:

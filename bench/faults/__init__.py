@@ -2,7 +2,7 @@
 
 Each trial waits until all replicas serve, lets a random while pass, strikes, and watches HAProxy's own view until those
 that were struck get no requests (or somebody is told, or the time is up). Clients are the open-loop load of
-`bench.load`, 20 requests a second for each replica over three endpoints. The sides are those of the failure bench.
+`bench.load`, 20 requests a second for each replica over four endpoints. The sides are those of the failure bench.
 """
 
 import asyncio
@@ -19,20 +19,29 @@ from pathlib import Path
 from typing import Any
 
 from bench import load, runtime, sides, tally
-from bench.faults import catalogue
-from bench.faults.catalogue import Expected, Row, Struck, Whom
+from bench.faults import catalogue, strikes
+from bench.faults.catalogue import Expected, Row, Whom
+from bench.faults.strikes import Struck
 from bench.load_process import LoadProcess
 from bench.processes import BenchError, Ward
 from bench.report import Report, progress
 from bench.sides import PerdureSide, Side
 
 RATE = 60.0
-MIX = (load.Kind("GET", "/", 6.0), load.Kind("GET", "/search", 3.0), load.Kind("GET", "/pay", 1.0))
-COMMAND = (
-    *("prlimit", f"--nofile={catalogue.OPEN_FILES}:{catalogue.OPEN_FILES}", *sides.APP),
-    *("--work", "0.005", "--backlog", "8", "--heartbeat", "0.5"),
+MIX = (
+    load.Kind("GET", "/", 5.0),
+    load.Kind("GET", "/search", 3.0),
+    load.Kind("GET", "/pay", 1.0),
+    load.Kind("POST", "/order", 1.0),
 )
-LIMITS = 'limits = { memory = "250MB" }\nheartbeat = { every = "1s" }\n'
+COMMAND = (
+    *("prlimit", f"--nofile={strikes.OPEN_FILES}:{strikes.OPEN_FILES}", *sides.APP),
+    *("--work", "0.005", "--backlog", "8", "--heartbeat", "0.5", "--orders", "orders.txt"),
+)
+MORE = (
+    'limits = { memory = "250MB" }\nheartbeat = { every = "1s" }\ndigest = { path = "/digest", every = "1s" }\n'
+    'canary = { path = "/search", rate = "1/s", expect = { body = "pid" } }\n'
+)
 ALARMS = frozenset({"R05", "R07", "R08"})
 PERIOD_S = 0.01
 REST_S = 6.0
@@ -52,11 +61,12 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Who was there before the strike (port -> pid), who is struck, and a question: was a common cause told since?"""
+    """Who was there before the strike (port -> pid), who is struck, and a question: has come of it what must?"""
 
     before: dict[int, int]
     struck: tuple[Struck, ...]
-    told: Callable[[], bool]
+    noticed: Callable[[], bool]
+    ask_every_s: float
 
 
 @dataclass(slots=True)
@@ -100,7 +110,7 @@ async def run(extent: Extent, directory: Path, only: Sequence[str] = (), numbers
 
 def _sides(ward: Ward, directory: Path) -> list[Side]:
     return [
-        PerdureSide(directory / "perdure", COMMAND, more=LIMITS),
+        PerdureSide(directory / "perdure", COMMAND, more=MORE),
         sides.SupervisedSide(ward, directory / "default", sides.DEFAULT_CHECKS, "supervisord", COMMAND),
         sides.SupervisedSide(ward, directory / "fast", sides.WATCHFUL_CHECKS, "supervisord", COMMAND),
     ]
@@ -114,12 +124,14 @@ async def _on(side: Side, rows: Sequence[Row], extent: Extent) -> list[Series]:
     async with LoadProcess(plan) as running:
         await asyncio.sleep(KNOWN_S)
         for row in rows:
+            if row.own and not isinstance(side, PerdureSide):
+                continue
             trials: list[Trial] = []
             error = ""
             try:
-                for number in range(extent.trials):
+                for number in range(extent.trials * row.times):
                     trials.append(await asyncio.to_thread(_trial, side, row, rng))
-                    progress(f"faults: {side.name}, {row.number}", number + 1, extent.trials)
+                    progress(f"faults: {side.name}, {row.number}", number + 1, extent.trials * row.times)
             except BenchError as failure:
                 error = str(failure)
             found.append(Series(side.name, row, tuple(trials), error))
@@ -134,11 +146,11 @@ def _trial(side: Side, row: Row, rng: random.Random) -> Trial:
     before = {port: pid for port, pid in sides.strength(side).items() if pid is not None}
     if len(before) < sides.REPLICAS:
         raise BenchError(f"{side.name} is not whole before {row.number}")
-    count = {Whom.ONE: 1, Whom.TWO: 2, Whom.ALL: sides.REPLICAS}[row.whom]
+    count = {Whom.NOBODY: 0, Whom.ONE: 1, Whom.TWO: 2, Whom.ALL: sides.REPLICAS}[row.whom]
     struck = tuple(Struck(port, before[port]) for port in rng.sample(sorted(before), count))
-    scene = Scene(before, struck, _alarms(side, _newest(side)))
+    scene = Scene(before, struck, *_question(side, row))
     trial, over = Trial(time.monotonic()), threading.Event()
-    striking = [threading.Thread(target=_strike, args=(row, one, over)) for one in struck]
+    striking = [threading.Thread(target=_strike, args=(row, one, side, over)) for one in struck or (Struck(0, 0),)]
     for thread in striking:
         thread.start()
     try:
@@ -147,24 +159,30 @@ def _trial(side: Side, row: Row, rng: random.Random) -> Trial:
         over.set()
         for thread in striking:
             thread.join()
-        _repair(row, struck)
+        _repair(row, struck, side)
     trial.ended_at = time.monotonic()
     return trial
 
 
-def _strike(row: Row, struck: Struck, over: threading.Event) -> None:
+def _strike(row: Row, struck: Struck, side: Side, over: threading.Event) -> None:
     while True:
         with suppress(OSError):
-            row.strike(struck)
+            row.strike(struck, side)
         if not row.again_s or over.wait(row.again_s):
             return
 
 
-def _repair(row: Row, struck: Sequence[Struck]) -> None:
+def _repair(row: Row, struck: Sequence[Struck], side: Side) -> None:
+    if row.own:
+        try:
+            side.daemon_pid()
+        except BenchError:
+            side.revive()
     for one in struck:
         if row.heals:
-            catalogue.heal(one)
+            strikes.heal(one)
         else:
+            strikes.undo(one)
             with suppress(ProcessLookupError):
                 os.kill(one.pid, signal.SIGKILL)
 
@@ -172,21 +190,22 @@ def _repair(row: Row, struck: Sequence[Struck]) -> None:
 def _watch(side: Side, row: Row, scene: Scene, trial: Trial) -> None:
     """Look until what must come of the fault has come of it, or the time is up; note who else was touched."""
     before = scene.before
-    ill = {one.port for one in scene.struck} if row.expected is Expected.ISOLATED else set()
+    may_go = row.expected in (Expected.ISOLATED, Expected.TOLD)
+    ill = {one.port for one in scene.struck} if may_go else set()
     patience_s = row.within_s if row.expected is Expected.NOTHING else LATE * row.within_s + 1.0
     touched: set[int] = set()
-    next_alarm_at = 0.0
+    next_question_at = 0.0
     while time.monotonic() < trial.at + patience_s and trial.noticed_s is None:
         stats = side.stats()
         seen = runtime.view(stats, side.backends) if stats is not None else None
         passed_s = time.monotonic() - trial.at
         if seen is not None:
             touched |= before.keys() - ill - set(seen.ports)
-            if ill and not ill & set(seen.ports):
+            if row.expected is Expected.ISOLATED and not ill & set(seen.ports):
                 trial.noticed_s = passed_s
-        if row.expected is Expected.ALARM and time.monotonic() >= next_alarm_at:
-            next_alarm_at = time.monotonic() + 0.2
-            if scene.told():
+        if time.monotonic() >= next_question_at:
+            next_question_at = time.monotonic() + scene.ask_every_s
+            if scene.noticed():
                 trial.noticed_s = passed_s
         time.sleep(PERIOD_S)
     touched |= {port for port, pid in before.items() if port not in ill and not _runs(pid)}
@@ -203,12 +222,29 @@ def _newest(side: Side) -> int:
     return max((int(event["number"]) for event in _events(side)), default=0)
 
 
-def _alarms(side: Side, after: int) -> Callable[[], bool]:
-    """A question: was an alarm about a common cause told since? Only Perdure tells."""
+def _question(side: Side, row: Row) -> tuple[Callable[[], bool], float]:
+    """A question that tells whether what must come of the row has come of it, and how often to ask; what HAProxy sends
+    where is looked at anyway. Only Perdure tells anything.
+    """
+    if row.expected is Expected.PUT_RIGHT:
+        return lambda: _all_weigh_the_same(side), 0.05
     if not isinstance(side, PerdureSide):
-        return lambda: False
+        return lambda: False, LATE * row.within_s
     perdure = side
-    return lambda: any(event["number"] > after and event["rule"] in ALARMS for event in _events(perdure))
+    match row.expected:
+        case Expected.ALARM:
+            after = _newest(side)
+            return lambda: any(one["number"] > after and one["rule"] in ALARMS for one in _events(perdure)), 0.2
+        case Expected.TOLD:
+            return lambda: row.words in str(perdure.status()["services"]["web"]["sentence"]), 0.2
+        case _:
+            return lambda: False, LATE * row.within_s
+
+
+def _all_weigh_the_same(side: Side) -> bool:
+    stats = side.stats()
+    weights = runtime.weights(stats, side.backends) if stats is not None else {}
+    return len(weights) == sides.REPLICAS and len(set(weights.values())) == 1
 
 
 def _events(side: PerdureSide) -> list[dict[str, Any]]:
@@ -233,6 +269,7 @@ def _report(series: Sequence[Series], extent: Extent) -> Report:
             "side",
             "noticed",
             "in time",
+            "scope right",
             "p50 / max, s",
             "allowed, s",
             "touched without cause",
@@ -240,10 +277,11 @@ def _report(series: Sequence[Series], extent: Extent) -> Report:
         ),
         tuple(rows),
         (
-            f"{extent.trials} trials each at random phases; {RATE:.0f} GETs a second, three endpoints, three replicas.",
-            "Noticed: who was struck gets no requests; F28: an alarm names the common cause.",
-            "B rows: nothing may happen; what was touched counts.",
-            "F20 to F24 and B13 need several hosts and are not made here.",
+            f"{extent.trials} trials each at random phases ({catalogue.OFTEN} times as many of the commonest faults);"
+            f" {RATE:.0f} requests a second, four endpoints, three replicas.",
+            "Noticed: who was struck gets no requests; F28: an alarm names the common cause; F2: the status says so.",
+            "Scope right: nobody else was touched. B rows: nobody at all.",
+            *(f"{numbers}: {where}." for numbers, where in catalogue.ELSEWHERE),
         ),
         {"series": [_figures(one) for one in series], "extent": asdict(extent)},
         tuple(f"{one.side}, {one.row.number}: {one.error}" for one in series if one.error),
@@ -261,11 +299,17 @@ def _cells(one: Series) -> tuple[str, ...]:
         one.side,
         "" if quiet else f"{len(times)} of {len(trials)}",
         "" if quiet else f"{in_time} of {len(trials)}",
+        f"{sum(_right(row, trial) for trial in trials)} of {len(trials)}",
         f"{tally.quantile(times, 0.5):.2f} / {times[-1]:.2f}" if times else "",
         "" if quiet else f"{row.within_s:g}",
         str(sum(trial.false_actions for trial in trials)),
         f"{failed:,} of {requests:,}",
     )
+
+
+def _right(row: Row, trial: Trial) -> bool:
+    """Whether those that were struck were held to be ill, and nobody else; for disturbances: nobody."""
+    return not trial.false_actions and (row.expected is Expected.NOTHING or trial.noticed_s is not None)
 
 
 def _figures(one: Series) -> dict[str, Any]:

@@ -1,24 +1,25 @@
 """The faults and disturbances that one machine can produce, each with how it is made and what must come of it.
 
-Numbers are those of the fault catalogue in the design. A fault is done to `bench/app.py` over its own control endpoint,
-or to its process with a signal. Three replicas serve three endpoints; `whom` says which of them are struck.
+Numbers are those of the fault catalogue in the design. Three replicas of `bench/app.py` serve four endpoints; `whom`
+says which of them are struck. Some faults the application only plays, for what they are is seen by nobody but their
+effect: where it says "the application answers as if".
 """
 
-import os
 import signal
-import time
-import urllib.request
-from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
-CONTROL_TIMEOUT_S = 2.0
+from bench.faults import strikes
+from bench.faults.strikes import Strike, fault, pause, send
+
+OFTEN = 3
+"""Faults that happen most are made three times as often as the others."""
 
 
 class Whom(StrEnum):
     """Who is struck."""
 
+    NOBODY = "nobody"
     ONE = "one"
     TWO = "two"
     ALL = "all"
@@ -29,18 +30,9 @@ class Expected(StrEnum):
 
     ISOLATED = "isolated"  # those that were struck get no requests, and nobody else is touched
     ALARM = "alarm"  # nobody is isolated or restarted; somebody is told what is shared
+    TOLD = "told"  # the status says so, in these words, and nobody else is touched
+    PUT_RIGHT = "put right"  # every server has its weight again, and nobody is touched
     NOTHING = "nothing"  # nobody is isolated or restarted
-
-
-@dataclass(frozen=True, slots=True)
-class Struck:
-    """A replica that a fault is done to."""
-
-    port: int
-    pid: int
-
-
-Strike = Callable[[Struck], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,88 +49,96 @@ class Row:
     """It is done again and again with this pause; 0: once."""
     heals: bool = True
     """Whether the replica is well again when it is told to be; otherwise its process is killed."""
+    words: str = ""
+    """What the status must say."""
+    own: bool = False
+    """It is about something that only Perdure has, so no other side is asked."""
+    times: int = 1
+    """How often it is made for each trial."""
 
 
-def fault(**query: object) -> Strike:
-    """Switch a fault of `bench/app.py` on."""
-
-    def strike(struck: Struck) -> None:
-        switch(struck.port, query)
-
-    return strike
-
-
-def send(number: signal.Signals) -> Strike:
-    """Send a signal to the process."""
-
-    def strike(struck: Struck) -> None:
-        os.kill(struck.pid, number)
-
-    return strike
-
-
-def pause(seconds: float) -> Strike:
-    """Stop the process for so long."""
-
-    def strike(struck: Struck) -> None:
-        os.kill(struck.pid, signal.SIGSTOP)
-        time.sleep(seconds)
-        os.kill(struck.pid, signal.SIGCONT)
-
-    return strike
-
-
-def nearly_all_descriptors(struck: Struck) -> None:
-    """Open files until three descriptors are left of the 200 that the bench allows."""
-    used = len(os.listdir(f"/proc/{struck.pid}/fd"))  # noqa: PTH208
-    switch(struck.port, {"kind": "files", "count": OPEN_FILES - 3 - used})
-
-
-OPEN_FILES = 200
-
-
-def switch(port: int, query: Mapping[str, object]) -> None:
-    """Tell a replica how to fail; raises OSError when it cannot be told."""
-    words = "&".join(f"{name}={value}" for name, value in query.items())
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/fault?{words}", b"", method="POST")
-    with urllib.request.urlopen(request, timeout=CONTROL_TIMEOUT_S) as answer:
-        answer.read()
-
-
-def heal(struck: Struck) -> None:
-    """Make a replica well again; one that is gone or cannot be told is left to whoever restarts it."""
-    with suppress(OSError):
-        os.kill(struck.pid, signal.SIGCONT)
-    with suppress(OSError):
-        switch(struck.port, {"kind": "none"})
-
+NOTHING, ALARM, ALL = Expected.NOTHING, Expected.ALARM, Whom.ALL
 
 ROWS = (
-    Row("F1", "crash: SIGKILL", send(signal.SIGKILL), within_s=0.5, heals=False),
-    Row("F3", "hang: SIGSTOP", send(signal.SIGSTOP), within_s=3.0, heals=False),
+    Row("F1", "crash: SIGKILL", send(signal.SIGKILL), within_s=0.5, heals=False, times=OFTEN),
+    Row(
+        "F2",
+        "crash loop: it ends right after each start",
+        strikes.crash_loop,
+        Expected.TOLD,
+        words="keep ending",
+        own=True,
+    ),
+    Row("F3", "hang: SIGSTOP", send(signal.SIGSTOP), within_s=3.0, heals=False, times=OFTEN),
     Row("F4", "workers stuck, /healthz alive", fault(kind="silent")),
     Row("F5", "event loop blocked for 10 s, again and again", fault(kind="hang-loop", seconds=10), again_s=10.5),
     Row("F6", "all requests 5 x slower", fault(kind="slow", factor=5)),
     Row("F7", "5 % of requests 20 x slower", fault(kind="slow", factor=20, share=0.05), within_s=60.0),
-    Row("F8 5 %", "5 % of requests answer 500", fault(kind="error", share=0.05), within_s=15.0),
-    Row("F8 20 %", "20 % of requests answer 500", fault(kind="error", share=0.2), within_s=2.0),
-    Row("F9", "500 on one endpoint with a tenth of the requests", fault(kind="error", on="/pay")),
-    Row("F10", "wrong content with status 200", fault(kind="content", on="health")),
+    Row("F8 5 %", "5 % of requests answer 500", fault(kind="error", share=0.05), within_s=15.0, times=OFTEN),
+    Row("F8 20 %", "20 % of requests answer 500", fault(kind="error", share=0.2), within_s=2.0, times=OFTEN),
+    Row("F9", "500 on one endpoint with a tenth of the requests", fault(kind="error", on="/pay"), times=OFTEN),
+    Row("F10", "wrong content with status 200", fault(kind="content", on="health"), times=OFTEN),
     Row("F11", "403 for everything", fault(kind="error", status=403)),
     Row("F12", "nobody accepts: the backlog fills", fault(kind="deaf")),
-    Row("F13", "no descriptors left", nearly_all_descriptors),
+    Row("F13", "no descriptors left", strikes.nearly_all_descriptors),
+    Row("F14", "no thread left for /search: the application answers as if", fault(kind="error", on="/search")),
     Row("F15", "memory beyond its limit", fault(kind="memory", size=300_000_000), within_s=60.0),
-    Row("F34", "500 for everything, /healthz says ok", fault(kind="error")),
-    Row("F39", "two of three answer 500 at once", fault(kind="error"), whom=Whom.TWO),
+    Row("F16", "disk full: each write gets ENOSPC", fault(kind="disk-full")),
+    Row("F17", "read-only: each write fails", fault(kind="read-only")),
+    Row("F18", "a bit flipped in its data", fault(kind="data", **{"is": "sane"}), own=True),
+    Row("F19", "its data diverged", fault(kind="data", **{"is": "other"}), own=True),
     Row(
-        "F28",
-        "a dependency gone for all: 500 on /pay",
-        fault(kind="error", on="/pay"),
-        Expected.ALARM,
-        20.0,
-        Whom.ALL,
+        "F25",
+        "no name resolves: 502 on /search, the application answers as if",
+        fault(kind="error", on="/search", status=502),
     ),
-    Row("B5", "one pause of 1.9 s", pause(1.9), Expected.NOTHING, 5.0),
-    Row("B11", "one request in 500 fails on one replica", fault(kind="error", share=0.002), Expected.NOTHING, 30.0),
-    Row("B14", "everything 1.5 x slower on all", fault(kind="slow", factor=1.5), Expected.NOTHING, 30.0, Whom.ALL),
+    Row(
+        "F27",
+        "a dependency gone for one: 504 on /pay, the application answers as if",
+        fault(kind="error", on="/pay", status=504),
+    ),
+    Row("F28", "a dependency gone for all: 500 on /pay", fault(kind="error", on="/pay"), ALARM, 20.0, ALL),
+    Row(
+        "F30", "misconfigured: wrong content on /search with status 200", fault(kind="content", on="/search"), own=True
+    ),
+    Row("F34", "500 for everything, /healthz says ok", fault(kind="error"), times=OFTEN),
+    Row("F35", "its weight in HAProxy set to 0 by hand", strikes.weightless, Expected.PUT_RIGHT),
+    Row("F36", "six busy neighbours on its core", strikes.neighbours, heals=False),
+    Row("F38", "the monitor killed, and a replica with it", strikes.kill_the_monitor_too, heals=False, own=True),
+    Row("F39", "two of three answer 500 at once", fault(kind="error"), whom=Whom.TWO),
+    Row("B1", "the monitor stopped for 10 s", strikes.pause_of_the_monitor(10.0), NOTHING, 18.0, Whom.NOBODY, own=True),
+    Row(
+        "B2",
+        "the monitor starved to 5 % of a core",
+        strikes.starve_the_monitor(15.0, 0.05),
+        NOTHING,
+        22.0,
+        Whom.NOBODY,
+        own=True,
+    ),
+    Row("B5", "one pause of 1.9 s", pause(1.9), NOTHING, 5.0),
+    Row("B6", "five times the load for 20 s", strikes.clients(240.0, 20.0), NOTHING, 25.0, Whom.NOBODY),
+    Row(
+        "B10",
+        "as many bad requests as good ones for 20 s: 404",
+        strikes.clients(60.0, 20.0, "/missing"),
+        NOTHING,
+        25.0,
+        Whom.NOBODY,
+    ),
+    Row("B11", "one request in 500 fails on one replica", fault(kind="error", share=0.002), NOTHING, 30.0),
+    Row("B14", "everything 1.5 x slower on all", fault(kind="slow", factor=1.5), NOTHING, 30.0, ALL),
 )
+
+ELSEWHERE = (
+    ("F20 - F24, B13", "need several hosts: with them"),
+    ("F26", "needs a service that speaks TLS: not built"),
+    ("F29", "a bad release: with releases"),
+    ("F31, F32, F33", "a deadly request, a wrong clock, flapping: not made"),
+    ("F37", "state D needs a device that hangs: `tests/unit/test_process.py`"),
+    ("F40", "HAProxy killed: `python -m bench failure --fault balancer`"),
+    ("F41", "the store: `tests/integration/test_e2e_store.py`"),
+    ("F42, F43", "SIGTERM ignored, a port taken: `tests/integration/test_e2e_failing.py`, `test_e2e_replicas.py`"),
+    ("B3, B4, B7, B8, B9, B12", "in the simulator and in transcripts: `tests/scenario`, `tests/simulation`"),
+)
+"""What is not made here, and where it is."""
