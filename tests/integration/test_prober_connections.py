@@ -113,8 +113,8 @@ def sending(raw: bytes, pause_s: float) -> Handler:
     return handler
 
 
-async def ask(probers: Probers, port: int, fresh: bool = True, check: Check = HTTP, timeout_s: float = 5.0) -> Answer:
-    return await probers.probe(check, Target(port), timeout_s, fresh)
+async def ask(probers: Probers, port: int, twice: bool = False, check: Check = HTTP, timeout_s: float = 5.0) -> Answer:
+    return await probers.probe(check, Target(port), timeout_s, twice)
 
 
 def closed_port() -> int:
@@ -138,37 +138,63 @@ async def test_a_fresh_question_opens_a_connection_and_says_who_asks(probers: Pr
         }
 
 
-async def test_other_questions_share_one_connection(probers: Probers) -> None:
+async def test_two_questions_share_one_connection_that_is_closed_after_them(probers: Probers) -> None:
     async with serving(replying(OK)) as server:
-        for _ in range(3):
-            assert await ask(probers, server.port, fresh=False) == Answer(Outcome.GOOD, "HTTP 200", 200)
-        assert await ask(probers, server.port, fresh=True) == Answer(Outcome.GOOD, "HTTP 200", 200)
-        assert server.connections == 2
+        for asked in range(1, 4):
+            assert await ask(probers, server.port, twice=True) == Answer(Outcome.GOOD, "HTTP 200", 200)
+            assert (server.connections, len(server.requests)) == (asked, 2 * asked)
+    assert [b"Connection: close" in request for request in server.requests] == [False, True] * 3
 
 
-async def test_an_idle_connection_that_the_server_closes_is_no_failure(probers: Probers) -> None:
+async def test_a_server_that_closes_after_each_answer_is_well(probers: Probers) -> None:
     async def once(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await server.request(reader)
         writer.write(OK)
-        if b"Connection: close" not in server.requests[-1]:
-            await server.request(reader)  # and close as the next one comes in
 
     async with serving(once) as server:
         for _ in range(4):
-            assert (await ask(probers, server.port, fresh=False)).outcome == Outcome.GOOD
-        assert server.connections == 4
+            assert (await ask(probers, server.port, twice=True)).outcome == Outcome.GOOD
 
 
-@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize(
+    ("second", "outcome", "excerpt"),
+    [
+        (b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", Outcome.STATUS, "on a kept-alive connection: HTTP 500: "),
+        (b"", Outcome.TIMEOUT, "on a kept-alive connection: no answer within "),
+    ],
+)
+async def test_a_server_that_fails_on_kept_alive_connections_is_found(
+    probers: Probers, second: bytes, outcome: Outcome, excerpt: str
+) -> None:
+    async def fails_later(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await server.request(reader)
+        writer.write(OK)
+        await server.request(reader)
+        writer.write(second)
+        await asyncio.sleep(1000)
+
+    async with serving(fails_later) as server:
+        assert (await ask(probers, server.port)).outcome == Outcome.GOOD
+        answer = await ask(probers, server.port, twice=True, timeout_s=0.3)
+    assert answer.outcome == outcome
+    assert answer.excerpt.startswith(excerpt)
+
+
+async def test_the_monitor_hears_its_own_echo(probers: Probers) -> None:
+    assert await probers.echo(1.0)
+    assert not await probers.echo(0.0)
+
+
+@pytest.mark.parametrize("twice", [True, False])
 @pytest.mark.parametrize(
     ("handler", "excerpt"),
     [(reset, "the connection was reset"), (hang_up, "the connection was closed without an answer")],
 )
 async def test_a_broken_connection_is_refused_and_not_asked_again(
-    probers: Probers, handler: Handler, excerpt: str, fresh: bool
+    probers: Probers, handler: Handler, excerpt: str, twice: bool
 ) -> None:
     async with serving(handler) as server:
-        assert await ask(probers, server.port, fresh) == Answer(Outcome.REFUSED, excerpt)
+        assert await ask(probers, server.port, twice) == Answer(Outcome.REFUSED, excerpt)
         assert server.connections == 1
 
 
@@ -223,7 +249,7 @@ async def test_of_an_endless_body_only_the_beginning_is_read(probers: Probers) -
 
     async with serving(endless) as server:
         assert (await ask(probers, server.port)).outcome == Outcome.GOOD
-        assert (await ask(probers, server.port, fresh=False)).outcome == Outcome.GOOD
+        assert (await ask(probers, server.port, twice=True)).outcome == Outcome.GOOD
 
 
 async def test_as_much_of_a_body_is_read_as_is_expected(probers: Probers) -> None:
@@ -245,8 +271,7 @@ async def test_redirects_proxies_and_cookies_are_left_alone(probers: Probers, mo
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     redirect = b"HTTP/1.1 302 Found\r\nLocation: /login\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n"
     async with serving(replying(redirect)) as server:
-        for _ in range(2):
-            assert await ask(probers, server.port, fresh=False) == Answer(Outcome.GOOD, "HTTP 302", 302)
+        assert await ask(probers, server.port, twice=True) == Answer(Outcome.GOOD, "HTTP 302", 302)
         assert len(server.requests) == 2
         assert b"Cookie" not in server.requests[1]
 
@@ -308,8 +333,8 @@ def test_all_kinds_work_under_uvloop() -> None:
         try:
             async with serving(replying(OK)) as server:
                 return [
-                    await ask(probers, server.port, fresh=True),
-                    await ask(probers, server.port, fresh=False),
+                    await ask(probers, server.port),
+                    await ask(probers, server.port, twice=True),
                     await ask(probers, server.port, check=TCP),
                     await ask(probers, server.port, check=Check(CheckKind.COMMAND, command=("echo", "$PORT"))),
                     await ask(probers, closed_port()),
@@ -336,7 +361,7 @@ async def test_a_digest_is_that_of_the_whole_answer_or_none(
         await writer.drain()
 
     async with serving(says) as server:
-        answer = await probers.probe(DIGEST, Target(server.port), 1.0, fresh=True)
+        answer = await probers.probe(DIGEST, Target(server.port), 1.0)
     assert (answer.outcome, bool(answer.digest), answer.status) == (outcome, told, 200)
 
 
@@ -349,6 +374,6 @@ async def test_a_canary_asks_by_its_own_method(probers: Probers, method: str) ->
 
     canary = Check(CheckKind.HTTP, path="/order", method=method, role=CheckRole.CANARY)
     async with serving(says) as server:
-        answer = await probers.probe(canary, Target(server.port), 1.0, fresh=True)
+        answer = await probers.probe(canary, Target(server.port), 1.0)
         assert server.requests[0].startswith(f"{method} /order HTTP/1.1\r\n".encode())
     assert (answer.outcome, answer.status, answer.digest) == (Outcome.GOOD, 201, "")

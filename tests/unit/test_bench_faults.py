@@ -24,7 +24,8 @@ def test_late_is_noticed_but_not_in_time_and_never_is_neither() -> None:
         "Perdure",
         "2 of 3",
         "1 of 3",
-        *cells[4:5],
+        "2 of 3",
+        *cells[5:6],
         "10",
         "2",
         "0 of 0",
@@ -33,7 +34,7 @@ def test_late_is_noticed_but_not_in_time_and_never_is_neither() -> None:
 
 def test_of_a_disturbance_only_what_was_touched_counts() -> None:
     cells = faults._cells(Series("Perdure", row("B5"), (Trial(0.0), Trial(9.0, false_actions=1))))
-    assert cells[2:] == ("", "", "", "", "1", "0 of 0")
+    assert cells[2:] == ("", "", "1 of 2", "", "", "1", "0 of 0")
 
 
 def test_a_request_belongs_to_the_trial_in_which_it_was_due() -> None:

@@ -133,6 +133,23 @@ def test_a_time_out_that_was_asked_before_the_last_good_answer_is_old_news() -> 
     assert probe.observe(good, probed(Outcome.TIMEOUT, 4.5, 1.0)) == good
 
 
+@pytest.mark.parametrize(
+    ("asked", "both"),
+    [
+        (None, False),
+        (probe.Asked("http /"), False),
+        (probe.Asked("http /", goods=3), False),
+        (probe.Asked("http /", goods=4), True),
+        (probe.Asked("http /", goods=9), True),
+        (probe.Asked("http /", misses=1), True),
+    ],
+)
+def test_each_fifth_question_and_those_of_doubt_are_asked_on_a_kept_connection_too(
+    asked: probe.Asked | None, both: bool
+) -> None:
+    assert probe.on_both_kinds(asked) is both
+
+
 def test_only_the_first_miss_wants_a_burst() -> None:
     miss = probed(Outcome.REFUSED, 1.0)
     assert not probe.wants_burst(after())

@@ -49,3 +49,18 @@ def test_a_monitor_that_keeps_ticking_never_pauses(gaps: list[float]) -> None:
         awake, pause = self_health.note(awake, awake.noted_at + gap_s)
         assert pause is None
     assert not self_health.spans_pause(awake, 0.0, awake.noted_at)
+
+
+@pytest.mark.parametrize(
+    ("answered_at", "heard", "paused"),
+    [(100.01, True, False), (100.29, True, False), (100.4, True, True), (101.0, False, True), (100.1, False, True)],
+)
+def test_a_late_echo_or_none_is_a_pause(answered_at: float, heard: bool, paused: bool) -> None:
+    awake, pause = self_health.note_echo(Wakefulness(100.0), 100.0, answered_at, heard)
+    assert (pause == Pause(100.0, answered_at)) is paused
+    assert self_health.spans_pause(awake, 100.05, 100.06) is paused
+
+
+def test_an_echo_is_late_for_a_pause_that_is_known() -> None:
+    awake = Wakefulness(110.0, (Pause(100.0, 110.0),))
+    assert self_health.note_echo(awake, 99.9, 110.1, heard=False) == (awake, None)

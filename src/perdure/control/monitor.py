@@ -111,6 +111,17 @@ class Monitor:
             await self.clock.sleep_until(self.clock.now() + self_health.TICK_S)
             self.note_awake()
 
+    async def listen(self) -> None:
+        """Ask the monitor itself twice a second, for ever: a late answer means that it could not see."""
+        while True:
+            asked_at = self.clock.now()
+            heard = await self.prober.echo(self_health.ECHO_TIMEOUT_S)
+            self.note_awake()
+            self.awake, pause = self_health.note_echo(self.awake, asked_at, self.clock.now(), heard)
+            if pause is not None:
+                self.on_pause(pause)
+            await self.clock.sleep_until(self.clock.now() + self_health.ECHO_EVERY_S)
+
     async def look(self) -> None:
         """Look at every process four times a second, and at memory every two seconds, for ever."""
         memory_at = 0.0
@@ -219,7 +230,9 @@ class Monitor:
         await self.clock.sleep_until(self.clock.now() + delay_s)
         await self._probe(service, slot, check, min(check.timeout_s, probe.BURST_TIMEOUT_S))
 
-    async def ask(self, service: ServiceState, slot: SlotState, check: Check, timeout_s: float) -> "Asking | None":
+    async def ask(
+        self, service: ServiceState, slot: SlotState, check: Check, timeout_s: float, *, twice: bool = False
+    ) -> "Asking | None":
         """Ask a live replica once; None when that says nothing, because the monitor itself could not ask or paused."""
         replica = slot.replica
         assert replica is not None
@@ -227,7 +240,7 @@ class Monitor:
         target = Target(replica.port, self.environment(slot), declared.directory, declared.user, declared.group)
         started_at = self.clock.now()
         try:
-            answer = await self.prober.probe(check, target, timeout_s, fresh=True)
+            answer = await self.prober.probe(check, target, timeout_s, twice)
         except UnavailableError as error:
             # This daemon could not ask; that says nothing of the replica, so nothing is handed in.
             log.warning("a replica could not be asked", replica=replica.name, cause=error.sentence)
@@ -243,7 +256,8 @@ class Monitor:
         replica = slot.replica
         if replica is None or replica.state not in LIVE:
             return False
-        asked = await self.ask(service, slot, check, timeout_s)
+        before = slot.belief.asked.get(check.label)
+        asked = await self.ask(service, slot, check, timeout_s, twice=probe.on_both_kinds(before))
         if asked is None:
             return True
         if slot.replica is replica or (slot.replica is not None and slot.replica.name == replica.name):

@@ -34,6 +34,7 @@ PAUSE_TOLERATED_S = PAUSE_S + 0.05
 CONFIRMING_MISSES = 3
 ANSWERING_S = 0.25
 """Pause between two probes of a starting replica that answers, if not well yet: it is about to be ready."""
+BOTH_KINDS_EVERY = 5
 RECENT = 8
 
 _SIGNS = {
@@ -150,6 +151,15 @@ def wants_burst(asked: Asked) -> bool:
     all.
     """
     return asked.misses == 1
+
+
+def on_both_kinds(asked: Asked | None) -> bool:
+    """Whether the next question is asked once more on the same connection: each fifth time, and while the replica is
+    suspected. A new connection alone would miss who forgets those that it has.
+    """
+    if asked is None:
+        return False
+    return asked.misses > 0 or asked.goods % BOTH_KINDS_EVERY == BOTH_KINDS_EVERY - 1
 
 
 def interval_s(check: Check, asked: Asked, starting: bool, since_start_s: float) -> float:

@@ -3,8 +3,9 @@
 A process in state T (stopped) or t (traced) runs no instruction, and one in state D (uninterruptible sleep: a disk or a
 network file system that does not answer) not even a signal handler. How long it has been so is all there is to judge,
 since a pause of two seconds must be forgiven. What counts is how long it was *seen* so, from the first look to the
-last, so that a late look is not taken for a long stop. Memory above the limit must be seen twice, because a peak is
-no leak. State D convicts one replica alone: when half of them wait, it is the disk (`scope`). An exit is not judged here: it is a fact, and `control.turn` takes the replica out at once.
+last, so that a late look is not taken for a long stop. State D convicts one replica alone: when half of them wait, it
+is the disk (`scope`). Memory above the limit must be seen twice, because a peak is no leak. An exit is not judged here:
+it is a fact, and `control.turn` takes the replica out at once.
 """
 
 from dataclasses import dataclass, replace

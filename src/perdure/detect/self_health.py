@@ -1,9 +1,10 @@
 """Evidence about the monitor itself (class E0): could it see at all?
 
 A monitor that was stopped (SIGSTOP, a frozen VM, no CPU) finds all deadlines passed when it wakes up, and condemns
-everybody. So it notes an instant every 50 ms; a gap between two notes is a pause of its own. Observations that span a
-pause are void, and every open silence is shifted by its length. There is no blind window afterwards: the next
-observation counts again.
+everybody. So it notes an instant every 50 ms; a gap between two notes is a pause of its own. Twice a second it asks
+itself over the same loopback as it asks the replicas: a late answer is a pause as well, although the clock went on.
+Observations that span a pause are void, and every open silence is shifted by its length. There is no blind window
+afterwards: the next observation counts again.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 TICK_S = 0.05
 PAUSE_S = 0.3
 """A gap this long between two notes is a pause: six missed ticks."""
+ECHO_EVERY_S = 0.5
+ECHO_TIMEOUT_S = 1.0
 KEPT = 8
 
 
@@ -41,6 +44,14 @@ def note(awake: Wakefulness, now: float) -> tuple[Wakefulness, Pause | None]:
         return Wakefulness(now, awake.pauses), None
     pause = Pause(awake.noted_at, now)
     return Wakefulness(now, (*awake.pauses[-(KEPT - 1) :], pause)), pause
+
+
+def note_echo(awake: Wakefulness, asked_at: float, answered_at: float, heard: bool) -> tuple[Wakefulness, Pause | None]:
+    """Note what came of asking oneself; a late answer, or none, is a pause, unless one is known for that time."""
+    if (heard and answered_at - asked_at < PAUSE_S) or spans_pause(awake, asked_at, answered_at):
+        return awake, None
+    pause = Pause(asked_at, answered_at)
+    return Wakefulness(awake.noted_at, (*awake.pauses[-(KEPT - 1) :], pause)), pause
 
 
 def spans_pause(awake: Wakefulness, start_at: float, end_at: float) -> bool:

@@ -33,8 +33,13 @@ class Answer:
 class Prober(Protocol):
     """Every failure of the target is an Answer; only bugs raise."""
 
-    async def probe(self, check: Check, target: Target, timeout_s: float, fresh: bool) -> Answer:
-        """Ask once and return within `timeout_s`; `fresh` demands a new connection, otherwise one may be kept alive."""
+    async def probe(self, check: Check, target: Target, timeout_s: float, twice: bool = False) -> Answer:
+        """Ask once, on a new connection, and return within `timeout_s`; `twice`: then once more on the same connection,
+        if it was kept alive.
+        """
+
+    async def echo(self, timeout_s: float) -> bool:
+        """Ask this daemon itself, over the same loopback; whether it answered within `timeout_s`."""
 
     async def close(self) -> None:
         """Close pooled connections and end what is left of command checks."""

@@ -141,6 +141,7 @@ class SimulatedDaemon:
             "follow what is wanted": follow.follow(agent, store, revision),
             "write to the store": agent.recorder.run(),
             "note that the monitor runs": agent.monitor.tick(),
+            "listen to its echo": agent.monitor.listen(),
             "look at the processes": agent.monitor.look(),
             "survey the services": agent.surveyor.run(),
             "carry the traffic": agent.carrier.run(),

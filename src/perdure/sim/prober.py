@@ -28,7 +28,7 @@ class SimulatedProber:
     random: Random
     life: Life
 
-    async def probe(self, check: Check, target: Target, timeout_s: float, fresh: bool) -> Answer:
+    async def probe(self, check: Check, target: Target, timeout_s: float, twice: bool = False) -> Answer:
         """Ask once."""
         self.life.check()
         loop = self.kernel.loop
@@ -43,8 +43,13 @@ class SimulatedProber:
             return replace(found, digest=one.behaviour.data)
         return found
 
+    async def echo(self, timeout_s: float) -> bool:
+        """The simulated loopback is always well."""
+        self.life.check()
+        return True
+
     async def close(self) -> None:
-        """Nothing is pooled."""
+        """Nothing is open."""
 
     def _asked(self, answer: asyncio.Future[Answer], port: int, left_s: float, tcp: bool) -> None:
         reply = self.kernel.reply(port)

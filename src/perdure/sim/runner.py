@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from perdure.model.errors import UnavailableError
-from perdure.model.replica import Exit, Process, Slot
 from perdure.model.evidence import Space
+from perdure.model.replica import Exit, Process, Slot
 from perdure.ports.runner import Launch, OnExit, Sight
 from perdure.sim.kernel import Behaviour, Kernel, Runs
 from perdure.sim.life import Life

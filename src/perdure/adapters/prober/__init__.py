@@ -6,6 +6,7 @@ connection error means. All of them talk to the loopback address alone, and take
 
 from perdure.adapters.prober import tcp
 from perdure.adapters.prober.command import Commands
+from perdure.adapters.prober.echo import Echo
 from perdure.adapters.prober.http import Requests
 from perdure.model.service import Check, CheckKind
 from perdure.ports.prober import Answer, Target
@@ -21,18 +22,24 @@ class Probers:
     def __init__(self) -> None:
         self._requests = Requests()
         self._commands = Commands()
+        self._echo = Echo()
 
-    async def probe(self, check: Check, target: Target, timeout_s: float, fresh: bool) -> Answer:
-        """Ask once; `fresh` matters to HTTP alone, for the other kinds keep no connection."""
+    async def probe(self, check: Check, target: Target, timeout_s: float, twice: bool = False) -> Answer:
+        """Ask; `twice` matters to HTTP alone, for the other kinds keep no connection."""
         match check.kind:
             case CheckKind.HTTP:
-                return await self._requests.probe(check, target, timeout_s, fresh)
+                return await self._requests.probe(check, target, timeout_s, twice)
             case CheckKind.TCP:
                 return await tcp.probe(target, timeout_s)
             case CheckKind.COMMAND:
                 return await self._commands.probe(check, target, timeout_s)
 
+    async def echo(self, timeout_s: float) -> bool:
+        """Ask this daemon itself."""
+        return await self._echo.ask(timeout_s)
+
     async def close(self) -> None:
-        """Close pooled connections and end what is left of command checks."""
+        """Close what is open and end what is left of command checks."""
         await self._requests.close()
+        await self._echo.close()
         await self._commands.close()

@@ -1,8 +1,9 @@
 """The HTTP check: one request, a GET unless said otherwise, and what is expected of its answer.
 
 aiohttp asks, with what it does by default for the open internet left out: name lookup, proxies, cookies, redirects,
-decompression. A kept-alive question costs about 130 microseconds of CPU under uvloop; a fresh one 300, of which 240 are
-the kernel's and the loop's for a connection (460 with aiohttp's own way of connecting). `Probers` calls it.
+decompression. A question costs about 300 microseconds of CPU under uvloop, of which 240 are the kernel's and the loop's
+for a connection (460 with aiohttp's own way of connecting). No connection is kept between two questions, for an idle
+one may occupy the only thread of a simple server. `Probers` calls it.
 """
 
 import asyncio
@@ -24,24 +25,48 @@ if TYPE_CHECKING:
     from aiohttp.tracing import Trace
 
 BODY_BYTES = 65_536
-KEEP_ALIVE_S = 60.0
 HEADERS = {"User-Agent": "perdure", "Accept": "*/*"}
 EXCERPT_LENGTH_MAX = 300
 
 
 class Requests:
-    """Asks over connections of two kinds: kept alive, one for each replica, and fresh ones."""
+    """Asks on a new connection each time."""
 
     def __init__(self) -> None:
-        self._sessions: dict[bool, aiohttp.ClientSession] = {}
-        self._kept: set[int] = set()
+        self._session: aiohttp.ClientSession | None = None
 
-    async def probe(self, check: Check, target: Target, timeout_s: float, fresh: bool) -> Answer:
-        """Ask once and judge what came back. Raises UnavailableError when the daemon has nothing to ask with."""
+    async def probe(self, check: Check, target: Target, timeout_s: float, twice: bool) -> Answer:
+        """Ask and judge what came back; `twice`: if it was good and the connection is kept alive, once more on that.
+        Raises UnavailableError when the daemon has nothing to ask with.
+        """
+        if not twice:
+            if self._session is None:
+                self._session = _session(_Connector(limit=0, force_close=True))
+            return await self._judged(self._session, check, target, timeout_s)
+        until_at = asyncio.get_running_loop().time() + timeout_s
+        async with _session(_Connector(limit=1)) as session:
+            first = await self._judged(session, check, target, timeout_s)
+            left_s = until_at - asyncio.get_running_loop().time()
+            if first.outcome is not Outcome.GOOD or left_s <= 0.0:
+                return first
+            second = await self._judged(session, check, target, left_s, last=True)
+        if second.outcome in (Outcome.GOOD, Outcome.REFUSED):
+            return first  # a server may close a connection after any answer
+        return replace(second, excerpt=f"on a kept-alive connection: {second.excerpt}"[:EXCERPT_LENGTH_MAX])
+
+    async def close(self) -> None:
+        """Close what is open."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _judged(
+        self, session: aiohttp.ClientSession, check: Check, target: Target, timeout_s: float, *, last: bool = False
+    ) -> Answer:
         reply = _Reply(max(BODY_BYTES, check.expect_bytes))
         try:
             async with asyncio.timeout(timeout_s):
-                await self._ask(reply, check.method, _url(target.port, check.path), fresh)
+                await _send(session, reply, check.method, _url(target.port, check.path), last)
         except TimeoutError:
             return failure.timed_out(timeout_s, f"HTTP {reply.status} and an unfinished body" if reply.status else "")
         except aiohttp.ServerDisconnectedError:
@@ -59,74 +84,46 @@ class Requests:
             return _answer(Outcome.CONTENT, reply.status, f"an answer of {BODY_BYTES} bytes or more is no digest")
         return replace(answer, digest=failure.digest(bytes(reply.body)))
 
-    async def close(self) -> None:
-        """Close all connections."""
-        for session in self._sessions.values():
-            await session.close()
-        self._sessions.clear()
-        self._kept.clear()
 
-    async def _ask(self, reply: "_Reply", method: str, url: yarl.URL, fresh: bool) -> None:
-        port = url.port or 0
-        if not fresh:
-            kept = port in self._kept
-            self._kept.discard(port)
-            try:
-                await self._send(reply, method, url, False)
-                if reply.keeps_alive:
-                    self._kept.add(port)
+async def _send(session: aiohttp.ClientSession, reply: "_Reply", method: str, url: yarl.URL, last: bool) -> None:
+    """Send one request and read its answer; `last` asks the server to close the connection after it."""
+    headers = {"Connection": "close"} if last else None
+    async with session.request(method, url, headers=headers, allow_redirects=False) as response:
+        reply.status = response.status
+        reply.headers = response.raw_headers
+        while chunk := await response.content.read(reply.bytes_max - len(reply.body)):
+            reply.body += chunk
+            if len(reply.body) >= reply.bytes_max:
+                reply.cut = True
+                response.close()
                 return
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                # A server may close an idle connection just as it is used again: only a new one tells.
-                if not kept:
-                    raise
-        await self._send(reply, method, url, True)
 
-    async def _send(self, reply: "_Reply", method: str, url: yarl.URL, fresh: bool) -> None:
-        session = self._sessions.get(fresh) or self._open(fresh)
-        reply.body.clear()
-        async with session.request(method, url, allow_redirects=False) as response:
-            reply.status = response.status
-            reply.headers = response.raw_headers
-            while chunk := await response.content.read(reply.bytes_max - len(reply.body)):
-                reply.body += chunk
-                if len(reply.body) >= reply.bytes_max:
-                    reply.cut = True
-                    response.close()
-                    return
-            reply.keeps_alive = response.headers.get("Connection", "").lower() != "close"
 
-    def _open(self, fresh: bool) -> aiohttp.ClientSession:
-        # `force_close` and a time to keep exclude each other.
-        connector = (
-            _Connector(limit=0, force_close=True) if fresh else _Connector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
-        )
-        session = aiohttp.ClientSession(
-            connector=connector,
-            headers=HEADERS,
-            skip_auto_headers=("Accept-Encoding",),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            timeout=aiohttp.ClientTimeout(total=None),
-        )
-        # aiohttp repeats a GET whose connection broke, even a new one: that would hide most of the failures of a
-        # replica that resets a few of its connections. There is no public setting for it.
-        session._retry_connection = False
-        self._sessions[fresh] = session
-        return session
+def _session(connector: "_Connector") -> aiohttp.ClientSession:
+    session = aiohttp.ClientSession(
+        connector=connector,
+        headers=HEADERS,
+        skip_auto_headers=("Accept-Encoding",),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        timeout=aiohttp.ClientTimeout(total=None),
+    )
+    # aiohttp repeats a GET whose connection broke, even a new one: that would hide most of the failures of a
+    # replica that resets a few of its connections. There is no public setting for it.
+    session._retry_connection = False
+    return session
 
 
 class _Reply:
     """What came back so far; filled as it arrives, so that a timeout can say how far it got."""
 
-    __slots__ = ("body", "bytes_max", "cut", "headers", "keeps_alive", "status")
+    __slots__ = ("body", "bytes_max", "cut", "headers", "status")
 
     def __init__(self, bytes_max: int) -> None:
         self.bytes_max = bytes_max
         self.status = 0
         self.headers: Sequence[tuple[bytes, bytes]] = ()
         self.body = bytearray()
-        self.keeps_alive = False
         self.cut = False
         """The body went on."""
 
