@@ -260,6 +260,7 @@ async def _beat(service: Service, every_s: float) -> None:
                 await asyncio.to_thread(_post, url)
             if path := os.environ.get("NOTIFY_SOCKET"):
                 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, suppress(OSError):
+                    notify.setblocking(False)  # whoever should read may be stopped
                     notify.sendto(b"WATCHDOG=1", path.replace("@", "\0", 1) if path.startswith("@") else path)
         await asyncio.sleep(every_s)
 

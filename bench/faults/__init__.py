@@ -40,7 +40,7 @@ COMMAND = (
 )
 MORE = (
     'limits = { memory = "250MB" }\nheartbeat = { every = "1s" }\ndigest = { path = "/digest", every = "1s" }\n'
-    'canary = { path = "/search", rate = "1/s", expect = { body = "pid" } }\n'
+    'canary = { path = "/search", rate = "2/s", expect = { body = "pid" } }\n'
 )
 ALARMS = frozenset({"R05", "R07", "R08"})
 PERIOD_S = 0.01

@@ -24,8 +24,6 @@ CONTROL_TIMEOUT_S = 2.0
 OPEN_FILES = 200
 DESCRIPTORS_LEFT = 3
 NEIGHBOURS = 6
-NOBODY = 19
-"""The niceness of the replica that has to share its core with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +118,10 @@ def crash_loop(struck: Struck, _: Side) -> None:
 
 
 def neighbours(struck: Struck, _: Side) -> None:
-    """Bind the replica to one core, where busy loops take nearly all of the time."""
+    """Bind the replica to one core, where busy loops take all of the time but what nobody else wants."""
     core = max(os.sched_getaffinity(0))
     os.sched_setaffinity(struck.pid, {core})
-    os.setpriority(os.PRIO_PROCESS, struck.pid, NOBODY)
+    os.sched_setscheduler(struck.pid, os.SCHED_IDLE, os.sched_param(0))
     _neighbours[struck.pid] = [
         subprocess.Popen(["taskset", "-c", str(core), "timeout", "60", sys.executable, "-c", "while True: pass"])
         for _ in range(NEIGHBOURS)
