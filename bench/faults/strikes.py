@@ -24,6 +24,7 @@ CONTROL_TIMEOUT_S = 2.0
 OPEN_FILES = 200
 DESCRIPTORS_LEFT = 3
 NEIGHBOURS = 6
+BUSY = "import time\nuntil_at = time.monotonic() + 60\nwhile time.monotonic() < until_at: pass"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ def neighbours(struck: Struck, _: Side) -> None:
     os.sched_setaffinity(struck.pid, {core})
     os.sched_setscheduler(struck.pid, os.SCHED_IDLE, os.sched_param(0))
     _neighbours[struck.pid] = [
-        subprocess.Popen(["taskset", "-c", str(core), "timeout", "60", sys.executable, "-c", "while True: pass"])
+        subprocess.Popen(["taskset", "-c", str(core), sys.executable, "-c", BUSY])
         for _ in range(NEIGHBOURS)
     ]
 
