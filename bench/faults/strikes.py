@@ -124,8 +124,7 @@ def neighbours(struck: Struck, _: Side) -> None:
     os.sched_setaffinity(struck.pid, {core})
     os.sched_setscheduler(struck.pid, os.SCHED_IDLE, os.sched_param(0))
     _neighbours[struck.pid] = [
-        subprocess.Popen(["taskset", "-c", str(core), sys.executable, "-c", BUSY])
-        for _ in range(NEIGHBOURS)
+        subprocess.Popen(["taskset", "-c", str(core), sys.executable, "-c", BUSY]) for _ in range(NEIGHBOURS)
     ]
 
 
