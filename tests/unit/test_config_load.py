@@ -146,6 +146,7 @@ def test_the_sentence_of_the_style_guide_is_word_for_word() -> None:
         ("replica = 2", "replica", "unknown key `replica`", "did you mean `replicas`?"),
         ("instances = 2", "instances", "unknown key", "did you mean `replicas`?"),
         ('timeout = "1s"', "timeout", "unknown key", "it belongs in [service.web.check] or "),
+        ('check = { tcp = true, tls = "yes" }', "check.tls", 'must be true or false (got "yes")', "without quotes"),
         (
             'listen = ":80"\ncanary = { path = "/", rate = 1 }',
             "canary.rate",

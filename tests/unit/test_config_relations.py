@@ -31,6 +31,8 @@ def services(**tables: str) -> str:
         ('digest = { every = "1s" }', "digest", "(got none)"),
         ('canary = { path = "/" }', "canary", "no meaning without `listen`"),
         ('listen = ":80"\nprotocol = "tcp"\ncanary = { path = "/" }', "canary", "only requests of clients are like it"),
+        ('listen = ":80"\ncheck = { http = "/", tls = true }', "check.tls", "HAProxy speaks without TLS"),
+        ('protocol = "tcp"\ncheck = { command = "a", tls = true }', "check.tls", "no meaning with a command"),
         ("check = { tcp = true, expect.status = 200 }", "check.expect", "is only for http (got tcp)"),
         (
             "[[service.web.check]]\ntcp = true\n[[service.web.check]]\ntcp = true",

@@ -105,5 +105,19 @@ def test_the_kind_of_an_address_is_said_in_full(host: str, bind: str) -> None:
     assert f"    bind {bind} name public\n" in text
 
 
+@pytest.mark.parametrize(
+    ("checks", "asked"),
+    [
+        ((), "check inter"),
+        ((Check(CheckKind.TCP, tls=True),), "check check-ssl verify none inter"),
+        ((Check(CheckKind.TCP, tls=True), Check(CheckKind.HTTP)), "check inter"),  # the HTTP check is the one it makes
+    ],
+)
+def test_haproxy_asks_over_tls_what_is_to_be_asked_so(checks: tuple[Check, ...], asked: str) -> None:
+    secure = Service("web", ("serve",), protocol=Protocol.TCP, checks=checks)
+    text = render.render([BackendSpec(secure, 4)], {"web": Address("127.0.0.1", 80)}, PATHS, lua=True)
+    assert f"default-server weight 100 {asked} 2s" in text
+
+
 def test_the_list_of_retries_that_are_off_keeps_what_was_switched() -> None:
     assert render.render_retries_off(["web", "api"], {"web": True, "api": False, "gone": False}) == "2\n"

@@ -5,7 +5,7 @@ from facts import desired, replica, service, standing
 
 from perdure.control import world
 from perdure.control.world import ServiceState, SlotState
-from perdure.detect import suspect, traffic
+from perdure.detect import probe, suspect, traffic
 from perdure.model.decision import Note
 from perdure.model.replica import State
 from perdure.model.standing import History, Standing
@@ -54,6 +54,36 @@ def test_idle_is_who_serves_and_has_got_no_request_since() -> None:
     assert [one.idle_s for one in world.standings(state, 100.2)] == [0.5, 12.0, 30.0]
     state.slots[3].down_seen_at = 99.0
     assert world.standings(state, 100.2)[2].idle_s is None, "HAProxy's own checks took it out"
+
+
+@pytest.mark.parametrize(
+    ("left_days", "told"),
+    [
+        (15.0, ""),
+        (13.5, "the certificate that https / was shown expires in 13.5 days; renew it"),
+        (-2.0, "expired 2.0 days ago"),
+        (float("inf"), ""),
+    ],
+)
+def test_a_certificate_that_ends_within_two_weeks_is_told(left_days: float, told: str) -> None:
+    sentence = notice.expiring(left_days * 86_400.0, "https /")
+    assert told in sentence
+    assert bool(sentence) is bool(told)
+    found = notice.decide("web", [busy(1)], "", sentence)
+    assert [(one.rule, one.subject, one.change) for one in found] == (
+        [("P12", "web", Note("certificate"))] if told else []
+    )
+
+
+def test_of_all_certificates_the_one_that_ends_first_counts() -> None:
+    declared = service()
+    state = ServiceState(desired(declared), suspect.policy(declared))
+    for number, until in ((1, 1000.0 + 90 * 86_400), (2, 1000.0 + 5 * 86_400)):
+        there = replica(number)
+        belief = suspect.Belief(asked={"tls": probe.Asked("tls", certificate_until=until)})
+        state.slots[number] = SlotState(there.slot, there, belief)
+    assert "expires in 5.0 days" in world.expiring(state, 1000.0)
+    assert world.expiring(ServiceState(desired(declared), suspect.policy(declared)), 1000.0) == ""
 
 
 def test_a_full_disk_is_told_of_the_service() -> None:

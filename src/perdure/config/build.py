@@ -41,6 +41,7 @@ def check(section: schema.Check) -> model.Check:
         command=section.command or (),
         interval_s=section.interval,
         timeout_s=section.timeout,
+        tls=section.tls,
     )
     return _expecting(asked, section.expect)
 

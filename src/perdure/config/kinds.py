@@ -171,6 +171,12 @@ def _flag(value: object) -> bool:
     return True
 
 
+def _yes_no(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise Mistake(f"must be true or false {got(value)}", "without quotes")
+    return value
+
+
 def _signal(value: object) -> str:
     name = value.upper() if isinstance(value, str) else ""
     name = name if name.startswith("SIG") else f"SIG{name}"
@@ -277,6 +283,7 @@ def _listed(values: tuple[object, ...]) -> str:
 TEXT = Kind("text", _text, lambda value: f'"{value}"')
 LINE = Kind("text", _line, lambda value: f'"{value}"')
 MODE = Kind('`"active-active"`', _mode, lambda value: f'"{value}"')
+YES_NO = Kind("`true` or `false`", _yes_no, lambda value: "true" if value else "false")
 FLAG = Kind("`true`", _flag, lambda value: "true" if value else "false")
 WORDS = Kind("text, split as a shell does, or a list of texts", _words)
 TEXTS = Kind("text or a list of texts", _texts, _listed)

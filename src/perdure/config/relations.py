@@ -103,6 +103,9 @@ def _checks(reading: Reading, name: str, service: schema.Service) -> Iterator[Pr
         elif "expect" in table and ways != ["http"]:
             hint = "a command answers by its exit code" if ways == ["command"] else 'ask with http = "/path"'
             yield Problem(f"{path}.expect", f"is only for http (got {ways[0]})", hint)
+        elif table.get("tls") is True and (ways == ["command"] or service.protocol == "http"):
+            what = "a command" if ways == ["command"] else 'protocol = "http", which HAProxy speaks without TLS'
+            yield Problem(f"{path}.tls", f"has no meaning with {what}", 'TLS passes HAProxy with protocol = "tcp"')
     if reading.sound(*at) and all(
         sum(way is not None for way in (c.http, c.tcp, c.command)) == 1 for c in service.check
     ):

@@ -57,6 +57,9 @@ class Check(Section):
     command: Annotated[tuple[str, ...] | None, kinds.WORDS] = Field(
         default=None, description="Run a command; exit code 0 is good."
     )
+    tls: Annotated[bool, kinds.YES_NO] = Field(
+        default=_CHECK.tls, description="Ask over TLS; the certificate must not have expired."
+    )
     interval: Annotated[float, kinds.duration(0.05, 3600)] = Field(
         default=_CHECK.interval_s, description="Time from one start to the next."
     )

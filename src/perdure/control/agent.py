@@ -197,6 +197,7 @@ class Agent:
                 service.notes,
                 world.undecided(service),
                 world.room_left(service),
+                world.expiring(service, self.clock.wall()),
             ),
             now,
         )

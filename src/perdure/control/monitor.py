@@ -261,8 +261,18 @@ class Monitor:
         if asked is None:
             return True
         if slot.replica is replica or (slot.replica is not None and slot.replica.name == replica.name):
-            outcome, excerpt = asked.answer.outcome, asked.answer.excerpt
-            self.on_evidence(Probed(replica.name, check.label, asked.started_at, asked.ended_at, outcome, excerpt))
+            came = asked.answer
+            self.on_evidence(
+                Probed(
+                    replica.name,
+                    check.label,
+                    asked.started_at,
+                    asked.ended_at,
+                    came.outcome,
+                    came.excerpt,
+                    came.certificate_until,
+                )
+            )
         return False
 
 

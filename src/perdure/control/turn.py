@@ -32,6 +32,8 @@ class Facts:
     """What to tell when the replicas' data differ, and nobody knows who is right."""
     space: str = ""
     """What to tell of a disk that is nearly full."""
+    certificate: str = ""
+    """What to tell of a certificate that ends soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ def decide(facts: Facts, now: float) -> Plan:
     found = [
         *isolate.decide(standings, desired.replicas, isolate.Shared(shared, shared_now | told, common)),
         *isolate.undecided(service.name, facts.undecided),
-        *notice.decide(service.name, standings, facts.space),
+        *notice.decide(service.name, standings, facts.space, facts.certificate),
         *restart.condemn(service, standings, shared, facts.bucket, now),
         *renew.decide(desired, standings),
         *replicate.decide(desired, standings, facts.dependencies_ready, now),

@@ -13,7 +13,7 @@ from perdure.model.replica import LIVE, SERVING, Replica, Slot, State
 from perdure.model.standing import Desired, History, Standing
 from perdure.model.traffic import Admin, Backend
 from perdure.model.verdict import Conviction, Sign, Verdict
-from perdure.prevent import retry
+from perdure.prevent import notice, retry
 from perdure.recover import restart
 
 
@@ -233,6 +233,19 @@ def _idle_s(service: ServiceState, slot: SlotState, now: float) -> float | None:
 def room_left(service: ServiceState) -> str:
     """What to tell of the disk that the service writes to; empty while there is room."""
     return space.sentence(service.filled, service.rules.service.directory)
+
+
+def expiring(service: ServiceState, wall: float) -> str:
+    """What to tell of a certificate that the service's replicas show and that ends soon; empty otherwise."""
+    shown = [
+        (asked.certificate_until, asked.check)
+        for slot in service.slots.values()
+        if slot.live
+        for asked in slot.belief.asked.values()
+        if asked.certificate_until is not None
+    ]
+    until, check = min(shown, default=(float("inf"), ""))
+    return notice.expiring(until - wall, check)
 
 
 def undecided(service: ServiceState) -> str:

@@ -67,6 +67,8 @@ class Asked:
     last_good_at: float | None = None
     """When the last probe that was answered well was *asked*."""
     ended_at: float | None = None
+    certificate_until: float | None = None
+    """Until when the certificate that it shows is valid (Unix time, seconds); None: it shows none."""
 
 
 def observe(asked: Asked, probed: Probed) -> Asked:
@@ -89,6 +91,7 @@ def observe(asked: Asked, probed: Probed) -> Asked:
         last_outcome=probed.outcome,
         last_answer=probed.answer,
         ended_at=probed.ended_at,
+        certificate_until=probed.certificate_until or asked.certificate_until,
     )
     if good:
         started_at = max(probed.started_at, asked.last_good_at or probed.started_at)

@@ -55,6 +55,8 @@ class Probed:
     ended_at: float
     outcome: Outcome
     answer: str = ""
+    certificate_until: float | None = None
+    """Until when the replica's certificate is valid (Unix time, seconds); None: unknown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,8 @@ class Check:
     """JSON pointers (RFC 6901) into the body, each with the JSON text of the value that must be there."""
     expect_bytes: int = 0
     """The body must be at least this long."""
+    tls: bool = False
+    """Over TLS; the certificate must be valid now, by whomever it was signed."""
     method: str = "GET"
     role: CheckRole = CheckRole.CHECK
 
@@ -91,9 +93,9 @@ class Check:
                 pass
         match self.kind:
             case CheckKind.HTTP:
-                return f"http {self.path}"
+                return f"https {self.path}" if self.tls else f"http {self.path}"
             case CheckKind.TCP:
-                return "tcp"
+                return "tls" if self.tls else "tcp"
             case CheckKind.COMMAND:
                 return f"command {self.command[0]}"
 

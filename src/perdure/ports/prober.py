@@ -28,6 +28,8 @@ class Answer:
     """Of an HTTP answer; 0: there was none."""
     digest: str = ""
     """Of a good answer's body or a command's output, in hexadecimal; only for checks whose role is to compare it."""
+    certificate_until: float | None = None
+    """Until when the certificate is valid, as Unix time in seconds; None: the check does not go over TLS."""
 
 
 class Prober(Protocol):

@@ -2,7 +2,7 @@
 
 A replica that serves and gets no requests while its peers are busy is a hole in the wall, not a rest: somebody took it
 out of HAProxy by hand, or its connections go elsewhere. A full disk strikes all replicas on it, and a restart frees
-nothing.
+nothing. A certificate that ends soon takes a person to renew.
 """
 
 from collections.abc import Sequence
@@ -11,18 +11,33 @@ from perdure.model.decision import Decision, Note
 from perdure.model.event import Severity
 from perdure.model.standing import Standing
 
+DAY_S = 86_400.0
+EXPIRES_SOON_S = 14 * DAY_S
 LEFT_OUT_S = 10.0
 PEER_REQUESTS_MIN = 30.0
 """Of each peer, faded over 10 s: the chance that least connections never chose a replica meanwhile is nil."""
 
 
-def decide(service: str, standings: Sequence[Standing], space: str) -> list[Decision]:
-    """The notes that hold now; `space` says that the service's disk is nearly full, or nothing."""
+def decide(service: str, standings: Sequence[Standing], space: str, certificate: str = "") -> list[Decision]:
+    """The notes that hold now; `space` and `certificate` say that the service's disk is nearly full, that a certificate
+    ends soon, or nothing.
+    """
     found = left_out(standings)
+    if certificate:
+        sentence = f"{certificate}; clients will not trust it after its end"
+        found.append(Decision("P12", service, sentence, Note("certificate"), {}, Severity.ALARM))
     if space:
         sentence = f"{space}; requests that write will fail on all replicas there"
         found.append(Decision("P11", service, sentence, Note("disk"), {}, Severity.ALARM))
     return found
+
+
+def expiring(left_s: float, check: str) -> str:
+    """What to tell of a certificate that is valid for `left_s` more seconds; empty while that is long."""
+    if left_s > EXPIRES_SOON_S:
+        return ""
+    when = f"expires in {left_s / DAY_S:.1f} days" if left_s > 0.0 else f"expired {-left_s / DAY_S:.1f} days ago"
+    return f"the certificate that {check} was shown {when}; renew it"
 
 
 def left_out(standings: Sequence[Standing]) -> list[Decision]:

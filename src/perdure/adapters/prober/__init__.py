@@ -30,7 +30,7 @@ class Probers:
             case CheckKind.HTTP:
                 return await self._requests.probe(check, target, timeout_s, twice)
             case CheckKind.TCP:
-                return await tcp.probe(target, timeout_s)
+                return await tcp.probe(target, timeout_s, check.tls)
             case CheckKind.COMMAND:
                 return await self._commands.probe(check, target, timeout_s)
 

@@ -10,13 +10,13 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import yarl
 from aiohttp.client_proto import ResponseHandler
 
-from perdure.adapters.prober import failure, pointer
+from perdure.adapters.prober import certificate, failure, pointer
 from perdure.model.evidence import Outcome
 from perdure.model.service import Check, CheckRole
 from perdure.ports.prober import Answer, Target
@@ -39,15 +39,16 @@ class Requests:
         """Ask and judge what came back; `twice`: if it was good and the connection is kept alive, once more on that.
         Raises UnavailableError when the daemon has nothing to ask with.
         """
-        if not twice:
+        if not twice and not check.tls:
             if self._session is None:
                 self._session = _session(_Connector(limit=0, force_close=True))
             return await self._judged(self._session, check, target, timeout_s)
         until_at = asyncio.get_running_loop().time() + timeout_s
-        async with _session(_Connector(limit=1)) as session:
-            first = await self._judged(session, check, target, timeout_s)
+        connector = _Connector(limit=1)
+        async with _session(connector) as session:
+            first = certificate.judged(await self._judged(session, check, target, timeout_s), connector.valid)
             left_s = until_at - asyncio.get_running_loop().time()
-            if first.outcome is not Outcome.GOOD or left_s <= 0.0:
+            if not twice or first.outcome is not Outcome.GOOD or left_s <= 0.0:
                 return first
             second = await self._judged(session, check, target, left_s, last=True)
         if second.outcome in (Outcome.GOOD, Outcome.REFUSED):
@@ -66,7 +67,7 @@ class Requests:
         reply = _Reply(max(BODY_BYTES, check.expect_bytes))
         try:
             async with asyncio.timeout(timeout_s):
-                await _send(session, reply, check.method, _url(target.port, check.path), last)
+                await _send(session, reply, check, _url(target.port, check.path, check.tls), last)
         except TimeoutError:
             return failure.timed_out(timeout_s, f"HTTP {reply.status} and an unfinished body" if reply.status else "")
         except aiohttp.ServerDisconnectedError:
@@ -85,10 +86,10 @@ class Requests:
         return replace(answer, digest=failure.digest(bytes(reply.body)))
 
 
-async def _send(session: aiohttp.ClientSession, reply: "_Reply", method: str, url: yarl.URL, last: bool) -> None:
+async def _send(session: aiohttp.ClientSession, reply: "_Reply", check: Check, url: yarl.URL, last: bool) -> None:
     """Send one request and read its answer; `last` asks the server to close the connection after it."""
     headers = {"Connection": "close"} if last else None
-    async with session.request(method, url, headers=headers, allow_redirects=False) as response:
+    async with session.request(check.method, url, headers=headers, allow_redirects=False) as response:
         reply.status = response.status
         reply.headers = response.raw_headers
         while chunk := await response.content.read(reply.bytes_max - len(reply.body)):
@@ -131,10 +132,18 @@ class _Reply:
 class _Connector(aiohttp.TCPConnector):
     """Connects to a port of this host in one step of the loop, without a race between addresses."""
 
+    valid: tuple[float, float] | None = None
+    """From when and until when the certificate that was shown last is valid; None: no connection over TLS."""
+
     async def _create_connection(
         self, req: aiohttp.ClientRequest, traces: "list[Trace]", timeout: aiohttp.ClientTimeout
     ) -> ResponseHandler:
-        _, protocol = await self._loop.create_connection(self._factory, "127.0.0.1", req.url.port or 80)
+        secure: dict[str, Any] = {}
+        if req.is_ssl():
+            secure = {"ssl": certificate.trusting(), "server_hostname": certificate.SERVER_NAME}
+        port = req.url.port or 80
+        transport, protocol = await self._loop.create_connection(self._factory, "127.0.0.1", port, **secure)
+        self.valid = certificate.shown(transport)
         return protocol
 
 
@@ -169,5 +178,5 @@ def _answer(outcome: Outcome, status: int, excerpt: str) -> Answer:
 
 
 @lru_cache(maxsize=4096)
-def _url(port: int, path: str) -> yarl.URL:
-    return yarl.URL(f"http://127.0.0.1:{port}{path}", encoded=True)
+def _url(port: int, path: str, tls: bool) -> yarl.URL:
+    return yarl.URL(f"{'https' if tls else 'http'}://127.0.0.1:{port}{path}", encoded=True)

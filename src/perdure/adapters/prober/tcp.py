@@ -4,21 +4,29 @@
 """
 
 import asyncio
+import ssl
+from typing import Any
 
-from perdure.adapters.prober import failure
+from perdure.adapters.prober import certificate, failure
 from perdure.model.evidence import Outcome
 from perdure.ports.prober import Answer, Target
 
 
-async def probe(target: Target, timeout_s: float) -> Answer:
-    """Connect once. Raises UnavailableError when the daemon has no descriptor to do it with."""
+async def probe(target: Target, timeout_s: float, tls: bool = False) -> Answer:
+    """Connect once, over TLS if told so. Raises UnavailableError when the daemon has no descriptor to do it with."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(timeout_s):
-            transport, _ = await loop.create_connection(asyncio.Protocol, "127.0.0.1", target.port)
+            secure: dict[str, Any] = {}
+            if tls:
+                secure = {"ssl": certificate.trusting(), "server_hostname": certificate.SERVER_NAME}
+            transport, _ = await loop.create_connection(asyncio.Protocol, "127.0.0.1", target.port, **secure)
     except TimeoutError:
         return failure.timed_out(timeout_s)
+    except ssl.SSLError as error:
+        return Answer(Outcome.STATUS, f"no TLS: {error.reason or error}"[:300])
     except OSError as error:
         return failure.refused(error)
+    valid = certificate.shown(transport)
     transport.close()
-    return Answer(Outcome.GOOD)
+    return certificate.judged(Answer(Outcome.GOOD), valid)
