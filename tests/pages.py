@@ -19,6 +19,7 @@ SENTENCES = {"sentence", "what"}
 TOLD = {
     "A01": "HAProxy serves / HAProxy took over with a new configuration",
     "R10": "ended by itself: ... / ended as it was told (...)",
+    "P13": "tells a wrong time: ... / ... of ... replicas tell a wrong time (...): the cause is shared",
     "A11": "cannot be carried out now: ...",
     "C01": "... is new: it is started / is replaced by ... / is scaled ... / is no longer declared",
 }

@@ -90,3 +90,29 @@ def test_a_full_disk_is_told_of_the_service() -> None:
     (decision,) = notice.decide("web", [busy(1)], "the disk of /srv is full: 1.0% (10 MB) left")
     assert (decision.rule, decision.subject, decision.change) == ("P11", "web", Note("disk"))
     assert "requests that write will fail" in decision.sentence
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "told"),
+    [
+        ((None, 3600.4, None), ("web/2", "tells a wrong time: 3,600 s ahead of the host's clock")),
+        ((None, None, -90.0), ("web/3", "tells a wrong time: 90 s behind the host's clock")),
+        (
+            (None, 3600.0, 3601.0),
+            (
+                "web",
+                "2 of 3 replicas tell a wrong time (web/2: 3,600 s ahead of the host's clock): the cause is shared",
+            ),
+        ),
+    ],
+)
+def test_a_wrong_clock_is_told_of_the_replica_that_has_it(
+    ahead_s: tuple[float | None, ...], told: tuple[str, str]
+) -> None:
+    (decision,) = notice.decide("web", [standing(n, clock_ahead_s=one) for n, one in enumerate(ahead_s, 1)], "")
+    assert (decision.rule, decision.subject, decision.sentence) == ("P13", *told)
+
+
+def test_the_only_replicas_clock_is_its_own() -> None:
+    (decision,) = notice.decide("web", [standing(1, clock_ahead_s=3600.0)], "")
+    assert decision.subject == "web/1"

@@ -202,3 +202,23 @@ def test_a_check_that_is_quick_already_is_not_slowed_down_by_suspicion() -> None
 def test_the_last_bad_answer_is_a_hint_and_silence_is_none(results: list[Outcome], sign: Sign | None) -> None:
     asked = after(*(probed(outcome, float(at)) for at, outcome in enumerate(results)))
     assert probe.hint(asked) is sign
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "wrong_s"),
+    [
+        ([3600.0, 3600.5, 3599.8], 3599.8),
+        ([-3600.0] * 3, -3600.0),
+        ([3600.0, 3600.0], None),  # two answers: the host's own clock may have been set just now
+        ([3600.0, 0.2, 3600.0, 3600.0], None),
+        ([29.0] * 5, None),
+        ([3600.0, 3600.0, 3600.0, -1.4], None),
+    ],
+)
+def test_a_clock_is_wrong_when_three_answers_in_a_row_say_so(ahead_s: list[float], wrong_s: float | None) -> None:
+    asked = after(*(replace(probed(Outcome.GOOD, at), clock_ahead_s=one) for at, one in enumerate(ahead_s)))
+    assert probe.clock_ahead_s(asked) == wrong_s
+    assert probe.clock_ahead_s(probe.observe(asked, probed(Outcome.TIMEOUT, 60.0))) == wrong_s, (
+        "no answer tells nothing"
+    )
+    assert probe.judge(asked, 60.0, LIMIT) is None

@@ -271,6 +271,7 @@ class Monitor:
                     came.outcome,
                     came.excerpt,
                     came.certificate_until,
+                    came.clock_ahead_s,
                 )
             )
         return False

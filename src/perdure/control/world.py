@@ -214,6 +214,7 @@ def _standing(service: ServiceState, slot: SlotState, now: float) -> Standing:
         idle_s=_idle_s(service, slot, now),
         failing=sampled.failing(slot.belief.endpoints, now) if slot.serves else (),
         filling=suspect.filling(slot.belief, service.rules) if slot.serves or state is State.DRAINING else None,
+        clock_ahead_s=suspect.clock_ahead_s(slot.belief) if slot.live else None,
         stopped_s=slot.belief.kernel.forgiven_s + process.stopped_s(slot.belief.kernel),
         answered=state is State.STARTING and answered(service, slot, now),
         in_flight=in_flight(service, replica) if leaving and replica is not None else None,

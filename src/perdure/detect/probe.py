@@ -36,6 +36,9 @@ ANSWERING_S = 0.25
 """Pause between two probes of a starting replica that answers, if not well yet: it is about to be ready."""
 BOTH_KINDS_EVERY = 5
 RECENT = 8
+CLOCK_OFF_S = 30.0
+"""A clock that is off by less may belong to a server that writes the date of its answers ahead."""
+CLOCK_LOOKS = 3
 
 _SIGNS = {
     Outcome.REFUSED: Sign.REFUSED,
@@ -69,6 +72,10 @@ class Asked:
     ended_at: float | None = None
     certificate_until: float | None = None
     """Until when the certificate that it shows is valid (Unix time, seconds); None: it shows none."""
+    clock_off_s: float = 0.0
+    """By how much its clock was ahead of the host's in the last answer, behind if negative; 0: not by much."""
+    clock_off: int = 0
+    """Answers in a row of which that was so: the host's own clock may have been set between two of them."""
 
 
 def observe(asked: Asked, probed: Probed) -> Asked:
@@ -93,6 +100,11 @@ def observe(asked: Asked, probed: Probed) -> Asked:
         ended_at=probed.ended_at,
         certificate_until=probed.certificate_until or asked.certificate_until,
     )
+    if probed.clock_ahead_s is not None:
+        off = abs(probed.clock_ahead_s) > CLOCK_OFF_S
+        seen = replace(
+            seen, clock_off_s=probed.clock_ahead_s if off else 0.0, clock_off=asked.clock_off + 1 if off else 0
+        )
     if good:
         started_at = max(probed.started_at, asked.last_good_at or probed.started_at)
         return replace(seen, misses=0, goods=asked.goods + 1, unanswered_since_at=None, last_good_at=started_at)
@@ -130,6 +142,13 @@ def hint(asked: Asked) -> Sign | None:
     if not asked.misses or asked.last_outcome is None or asked.last_outcome is Outcome.TIMEOUT:
         return None
     return _SIGNS.get(asked.last_outcome)
+
+
+def clock_ahead_s(asked: Asked) -> float | None:
+    """By how much the replica's clock is wrong, positive if it is ahead; None while it is not, or was not seen so for
+    three answers in a row.
+    """
+    return asked.clock_off_s if asked.clock_off >= CLOCK_LOOKS else None
 
 
 def silence_convicts_at(asked: Asked) -> float:

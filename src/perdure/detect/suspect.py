@@ -233,6 +233,11 @@ def hint(belief: Belief, rules: Policy) -> Sign | None:
     return next((sign for sign in hints if sign is not None), None)
 
 
+def clock_ahead_s(belief: Belief) -> float | None:
+    """By how many seconds the replica's clock is wrong, by any check that tells."""
+    return next((off for asked in belief.asked.values() if (off := probe.clock_ahead_s(asked)) is not None), None)
+
+
 def look_again_at(belief: Belief, now: float, rules: Policy) -> float:
     """The earliest instant after `now` at which time alone, with no new observation, can complete a verdict."""
     instants = [probe.silence_convicts_at(asked) for asked, _ in _declared(belief, rules)]

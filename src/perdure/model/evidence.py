@@ -57,6 +57,8 @@ class Probed:
     answer: str = ""
     certificate_until: float | None = None
     """Until when the replica's certificate is valid (Unix time, seconds); None: unknown."""
+    clock_ahead_s: float | None = None
+    """By how many seconds the replica's clock is ahead of the host's; None: unknown."""
 
 
 @dataclass(frozen=True, slots=True)

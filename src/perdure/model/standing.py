@@ -90,6 +90,8 @@ class Standing:
     """The endpoints at which it fails, refuses, or is slow now."""
     filling: Filling | None = None
     """What of it will be full first."""
+    clock_ahead_s: float | None = None
+    """By how much its clock is wrong; None: it is not, as far as anybody knows."""
     stopped_s: float = 0.0
     """For how long its process was stopped, or is."""
     answered: bool = False

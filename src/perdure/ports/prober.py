@@ -30,6 +30,8 @@ class Answer:
     """Of a good answer's body or a command's output, in hexadecimal; only for checks whose role is to compare it."""
     certificate_until: float | None = None
     """Until when the certificate is valid, as Unix time in seconds; None: the check does not go over TLS."""
+    clock_ahead_s: float | None = None
+    """By how many seconds the replica's clock is ahead of the host's, as an HTTP answer tells; None: it does not."""
 
 
 class Prober(Protocol):

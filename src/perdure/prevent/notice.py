@@ -2,7 +2,7 @@
 
 A replica that serves and gets no requests while its peers are busy is a hole in the wall, not a rest: somebody took it
 out of HAProxy by hand, or its connections go elsewhere. A full disk strikes all replicas on it, and a restart frees
-nothing. A certificate that ends soon takes a person to renew.
+nothing. A certificate that ends soon takes a person to renew. A wrong clock takes one to set.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ def decide(service: str, standings: Sequence[Standing], space: str, certificate:
     """The notes that hold now; `space` and `certificate` say that the service's disk is nearly full, that a certificate
     ends soon, or nothing.
     """
-    found = left_out(standings)
+    found = [*left_out(standings), *wrong_clocks(service, standings)]
     if certificate:
         sentence = f"{certificate}; clients will not trust it after its end"
         found.append(Decision("P12", service, sentence, Note("certificate"), {}, Severity.ALARM))
@@ -38,6 +38,24 @@ def expiring(left_s: float, check: str) -> str:
         return ""
     when = f"expires in {left_s / DAY_S:.1f} days" if left_s > 0.0 else f"expired {-left_s / DAY_S:.1f} days ago"
     return f"the certificate that {check} was shown {when}; renew it"
+
+
+def wrong_clocks(service: str, standings: Sequence[Standing]) -> list[Decision]:
+    """Replicas whose clock is off: it breaks leases, sessions and signatures, but what is served may be right, so
+    nobody is isolated. When most show it, one note says so, for it may be how they write dates.
+    """
+    off = [(one, _clock(one.clock_ahead_s)) for one in standings if one.clock_ahead_s is not None]
+    live = sum(one.live for one in standings)
+    told = [(str(one.slot), f"tells a wrong time: {clock}") for one, clock in off]
+    if len(off) >= 2 and 2 * len(off) >= live:
+        example = f"{off[0][0].slot}: {off[0][1]}"
+        told = [(service, f"{len(off)} of {live} replicas tell a wrong time ({example}): the cause is shared")]
+    return [Decision("P13", subject, sentence, Note("clock"), {}, Severity.ALARM) for subject, sentence in told]
+
+
+def _clock(ahead_s: float) -> str:
+    where = "ahead of" if ahead_s > 0.0 else "behind"
+    return f"{abs(ahead_s):,.0f} s {where} the host's clock"
 
 
 def left_out(standings: Sequence[Standing]) -> list[Decision]:

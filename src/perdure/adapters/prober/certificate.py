@@ -7,6 +7,7 @@ it has expired. `http` and `tcp` hand in what they were shown.
 import ssl
 import time
 from asyncio import BaseTransport
+from dataclasses import replace
 
 from perdure.model.evidence import Outcome
 from perdure.ports.prober import Answer
@@ -48,5 +49,5 @@ def judged(answer: Answer, valid: tuple[float, float] | None) -> Answer:
     elif now < since:
         wrong = f"the certificate is valid in {(since - now) / DAY_S:.1f} days only"
     if wrong and answer.outcome is Outcome.GOOD:
-        return Answer(Outcome.CONTENT, wrong, answer.status, certificate_until=until)
-    return Answer(answer.outcome, answer.excerpt, answer.status, answer.digest, until)
+        return replace(answer, outcome=Outcome.CONTENT, excerpt=wrong, certificate_until=until)
+    return replace(answer, certificate_until=until)

@@ -16,7 +16,7 @@ import aiohttp
 import yarl
 from aiohttp.client_proto import ResponseHandler
 
-from perdure.adapters.prober import certificate, failure, pointer
+from perdure.adapters.prober import certificate, clock, failure, pointer
 from perdure.model.evidence import Outcome
 from perdure.model.service import Check, CheckRole
 from perdure.ports.prober import Answer, Target
@@ -79,6 +79,7 @@ class Requests:
         except aiohttp.ClientError as error:
             return Answer(Outcome.STATUS, f"no HTTP answer: {failure.excerpt(str(error).encode())}")
         answer = judge(check, reply.status, reply.headers, bytes(reply.body))
+        answer = replace(answer, clock_ahead_s=clock.ahead_s(reply.headers))
         if check.role is not CheckRole.DIGEST or answer.outcome is not Outcome.GOOD:
             return answer
         if reply.cut:
