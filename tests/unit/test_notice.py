@@ -10,6 +10,7 @@ from perdure.model.decision import Note
 from perdure.model.replica import State
 from perdure.model.standing import History, Standing
 from perdure.model.traffic import Backend
+from perdure.model.verdict import Deadly
 from perdure.prevent import notice
 
 
@@ -22,7 +23,7 @@ def idle(number: int, idle_s: float | None = 12.0, state: State = State.READY) -
 
 
 def test_a_replica_without_requests_among_busy_peers_is_told() -> None:
-    (decision,) = notice.decide("web", [busy(1), idle(2), busy(3)], "")
+    (decision,) = notice.decide("web", [busy(1), idle(2), busy(3)])
     assert (decision.rule, decision.subject, decision.change) == ("P10", "web/2", Note("left out"))
     assert decision.sentence == "serves and has got no request for 12 s, while 2 others got theirs"
 
@@ -69,7 +70,7 @@ def test_a_certificate_that_ends_within_two_weeks_is_told(left_days: float, told
     sentence = notice.expiring(left_days * 86_400.0, "https /")
     assert told in sentence
     assert bool(sentence) is bool(told)
-    found = notice.decide("web", [busy(1)], "", sentence)
+    found = notice.decide("web", [busy(1)], notice.Conditions(certificate=sentence))
     assert [(one.rule, one.subject, one.change) for one in found] == (
         [("P12", "web", Note("certificate"))] if told else []
     )
@@ -87,7 +88,9 @@ def test_of_all_certificates_the_one_that_ends_first_counts() -> None:
 
 
 def test_a_full_disk_is_told_of_the_service() -> None:
-    (decision,) = notice.decide("web", [busy(1)], "the disk of /srv is full: 1.0% (10 MB) left")
+    (decision,) = notice.decide(
+        "web", [busy(1)], notice.Conditions(space="the disk of /srv is full: 1.0% (10 MB) left")
+    )
     assert (decision.rule, decision.subject, decision.change) == ("P11", "web", Note("disk"))
     assert "requests that write will fail" in decision.sentence
 
@@ -109,10 +112,19 @@ def test_a_full_disk_is_told_of_the_service() -> None:
 def test_a_wrong_clock_is_told_of_the_replica_that_has_it(
     ahead_s: tuple[float | None, ...], told: tuple[str, str]
 ) -> None:
-    (decision,) = notice.decide("web", [standing(n, clock_ahead_s=one) for n, one in enumerate(ahead_s, 1)], "")
+    (decision,) = notice.decide("web", [standing(n, clock_ahead_s=one) for n, one in enumerate(ahead_s, 1)])
     assert (decision.rule, decision.subject, decision.sentence) == ("P13", *told)
 
 
 def test_the_only_replicas_clock_is_its_own() -> None:
-    (decision,) = notice.decide("web", [standing(1, clock_ahead_s=3600.0)], "")
+    (decision,) = notice.decide("web", [standing(1, clock_ahead_s=3600.0)])
     assert decision.subject == "web/1"
+
+
+def test_a_request_that_seems_to_end_replicas_is_told_by_its_endpoint() -> None:
+    found = Deadly("/poison", deaths=3, of=4, since_at=10.0, score=20.7)
+    (decision,) = notice.decide("web", [busy(1)], notice.Conditions(deadly=found))
+    assert (decision.rule, decision.subject, decision.change) == ("P14", "web", Note("deadly /poison"))
+    assert decision.sentence.startswith(
+        "3 of the 4 replicas that ended by themselves lately did so over a request to /poison: it may be what ends them"
+    )

@@ -8,7 +8,7 @@ from facts import HEALTHZ, desired, replica, service
 
 from perdure.control.observe import Observer
 from perdure.control.world import ServiceState, SlotState, Totals, World
-from perdure.detect import cusum, suspect
+from perdure.detect import cusum, deadly, suspect
 from perdure.detect.self_health import Pause
 from perdure.model.event import Fact, Severity
 from perdure.model.evidence import Outcome, Probed, Sighted
@@ -141,3 +141,15 @@ def test_a_pause_of_the_monitor_shifts_what_is_open_and_is_told() -> None:
     assert slot.verdict_since_at == 14.0
     assert slot.replica is not None and slot.replica.since_at == 10.0
     assert starting.told == [("A10", "daemon", {"pause_s": 10.0})]
+
+
+def test_nothing_is_tried_again_while_a_request_seems_to_end_replicas(seen: Seen) -> None:
+    seen.read(1.0, Counters(), Counters())
+    deaths = deadly.broke(deadly.died(deadly.died(deadly.Deaths(), 5.0), 5.1), deadly.Broken(5.2, "/poison", 2))
+    seen.service.deaths = deaths
+    seen.read(5.3, Counters(requests=9, retries=1), Counters())
+    assert seen.service.retries_off_since_at == 5.3
+    assert not seen.told, "the notice says so (P14)"
+    seen.read(5.0 + deadly.KEPT_S, Counters(requests=9, retries=1), Counters())
+    assert seen.service.retries_off_since_at is None
+    assert [rule for rule, _, _ in seen.told] == ["P21"]

@@ -3,9 +3,10 @@
 import pytest
 from facts import desired, replica, service
 
+from perdure.control import world
 from perdure.control.sample import Sampler, Synthetic
 from perdure.control.world import ServiceState, SlotState
-from perdure.detect import endpoints, sampled, suspect, times
+from perdure.detect import deadly, endpoints, sampled, suspect, times
 from perdure.model.replica import State
 from perdure.model.traffic import Answered
 
@@ -117,3 +118,17 @@ def test_a_pause_of_the_monitor_voids_what_was_gathered() -> None:
     sampler.forget()
     assert sampler.take(state, [], 11.0) is False
     assert state.slots[1].belief.endpoints == {}
+
+
+def test_a_request_that_breaks_where_replicas_end_is_remembered_whoever_was_asked_last() -> None:
+    state, sampler = web(), Sampler()
+    sampler.take(state, [line(1, stands_for=100, response_ms=20), line(2, "/poison/1", status=400)], 10.0)
+    sampler.take(state, [line(1)], 11.0)
+    assert state.deaths.loads["/pay"].busy_s == pytest.approx(2.005, abs=0.01)
+    for number in (1, 2, 3):
+        state.deaths = deadly.died(state.deaths, 20.0 + number / 100.0)
+        state.slots.pop(number)
+    sampler.take(state, [line(3, "/poison/2", status=502, response_ms=None, tries=3)], 20.1)
+    found = world.deadly_request(state, 20.2)
+    assert found is not None
+    assert (found.endpoint, found.deaths) == ("/poison/*", 3)

@@ -167,7 +167,7 @@ def test_what_is_switched_off_and_what_is_waited_for_is_said() -> None:
     known = world(wanted=desired(service(depends_on=("database",))))
     known.retries_off_since_at = 50.0
     assert status.explain(known, NOW, None)["notes"] == [
-        "requests are not retried now, because the retry budget is spent",
+        "requests are not retried now",
         "it starts when database serves",
     ]
 

@@ -19,7 +19,7 @@ from perdure.control.monitor import Monitor
 from perdure.control.record import Recorder
 from perdure.control.survey import Surveyor
 from perdure.control.world import ServiceState, SlotState, World
-from perdure.detect import suspect
+from perdure.detect import deadly, suspect
 from perdure.model.decision import Begin, Decision, Note
 from perdure.model.errors import UnavailableError
 from perdure.model.event import Event, Fact, Severity
@@ -29,7 +29,7 @@ from perdure.model.standing import Desired
 from perdure.model.traffic import Admin
 from perdure.ports.clock import Clock
 from perdure.ports.runner import Runner
-from perdure.prevent import balance
+from perdure.prevent import balance, notice
 
 TURN_SPACING_S = 0.002
 """Pause between two turns, so that observations that belong together are seen together."""
@@ -196,8 +196,11 @@ class Agent:
                 service.shared_at,
                 service.notes,
                 world.undecided(service),
-                world.room_left(service),
-                world.expiring(service, self.clock.wall()),
+                notice.Conditions(
+                    world.room_left(service),
+                    world.expiring(service, self.clock.wall()),
+                    world.deadly_request(service, now),
+                ),
             ),
             now,
         )
@@ -280,6 +283,8 @@ class Agent:
             if service is None or state is None or state.replica is None or state.replica.name != exited.replica:
                 continue
             planned = state.replica.state is State.STOPPING
+            if state.serves:
+                service.deaths = deadly.died(service.deaths, exited.at)
             sentence = self.executor.exited(service, state, exited.exit)
             self.monitor.forget(exited.replica)
             facts: dict[str, Fact] = {"exit": str(exited.exit), "run": state.replica.run}

@@ -189,14 +189,15 @@ class Observer:
 
     def _budget(self, service: ServiceState, now: float) -> None:
         spent = world.retry_spent(service, now)
-        allowed = retry.allowed(spent, service.desired.service.retry.budget, now)
+        spreading = world.deadly_request(service, now) is not None
+        allowed = not spreading and retry.allowed(spent, service.desired.service.retry.budget, now)
         if allowed is (service.retries_off_since_at is None):
             return
         service.retries_off_since_at = None if allowed else now
         facts: dict[str, Fact] = {"requests": spent.requests, "retries": spent.retries}
         if allowed:
             self.tell("P21", service.name, "requests may be retried again", Severity.INFO, facts)
-        else:
+        elif not spreading:
             sentence = f"{spent.retries} retries for {spent.requests} requests in 10 s: retries are switched off"
             self.tell("P20", service.name, sentence, Severity.ALARM, facts)
         self.touch(service.name)

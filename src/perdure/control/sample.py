@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from perdure.control.world import ServiceState, SlotState
-from perdure.detect import endpoints, sampled, times
+from perdure.detect import deadly, endpoints, sampled, times
 from perdure.model.traffic import Answered
 
 NOT_FOUND = 404
@@ -80,6 +80,8 @@ class Gathered:
     cells: dict[str, dict[int, Cell]] = field(default_factory=dict)
     known: dict[str, float] = field(default_factory=dict)
     """Groups that have evidence of their own, and when they were last seen."""
+    work: dict[str, deadly.Load] = field(default_factory=dict)
+    """Group -> what it was asked in the present second, whoever was asked."""
     common: Counter[str] = field(default_factory=Counter)
     """Paths that clients GET, that are answered well and soon -> how often."""
 
@@ -103,6 +105,8 @@ class Sampler:
         if now - gathered.since_at < sampled.SLOT_S or not gathered.cells:
             return False
         cells, gathered.cells, gathered.since_at = gathered.cells, {}, now
+        service.deaths = replace(service.deaths, loads=deadly.asked(service.deaths.loads, gathered.work, now))
+        gathered.work = {}
         for name, by_slot in cells.items():
             _judge(service, name, by_slot, now)
         _drop_forgotten(service, gathered)
@@ -142,15 +146,17 @@ class Sampler:
         """Let go of what was gathered: it spans a pause of the monitor itself."""
         for gathered in self._gathered.values():
             gathered.cells.clear()
+            gathered.work.clear()
 
     def _gather(self, service: ServiceState, gathered: Gathered, lines: Sequence[Answered], now: float) -> None:
         by_port = {slot.replica.port: number for number, slot in service.slots.items() if slot.replica and slot.serves}
         prefixes = service.desired.service.endpoints
         for line in lines:
+            group = self._group(service.name, line.path, prefixes)
+            _note_work(service, gathered, group, line, now)
             number = by_port.get(line.port)
             if number is None:
                 continue
-            group = self._group(service.name, line.path, prefixes)
             if group not in gathered.known or gathered.known[group] < gathered.since_at:
                 seen = () if line.status == NOT_FOUND and group not in prefixes else (group,)
                 gathered.known = endpoints.admitted(gathered.known, seen, now)
@@ -168,6 +174,17 @@ class Sampler:
                 self._groups.clear()
             group = self._groups[key] = endpoints.declared(path, prefixes) or endpoints.group(path)
         return group
+
+
+def _note_work(service: ServiceState, gathered: Gathered, group: str, line: Answered, now: float) -> None:
+    """What replicas that end by themselves may have died of."""
+    if line.status >= 500 and line.response_ms is None:
+        service.deaths = deadly.broke(service.deaths, deadly.Broken(now, group, line.tries))
+    load = gathered.work.get(group, deadly.Load())
+    answered = line.stands_for if line.response_ms is not None else 0
+    busy_s = answered * (line.response_ms or 0) / 1000.0
+    requests = line.stands_for if line.status < 500 else 1
+    gathered.work[group] = deadly.Load(load.requests + requests, load.answered + answered, load.busy_s + busy_s, now)
 
 
 def _judge(service: ServiceState, name: str, by_slot: dict[int, Cell], now: float) -> None:

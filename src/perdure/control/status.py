@@ -271,7 +271,7 @@ def _crash_looping(slot: SlotState, now: float) -> bool:
 def _switches(service: ServiceState) -> list[str]:
     notes = []
     if service.retries_off_since_at is not None:
-        notes.append("requests are not retried now, because the retry budget is spent")
+        notes.append("requests are not retried now")
     waiting = service.desired.service.depends_on
     if waiting and all(not slot.live for slot in service.slots.values()):
         notes.append(f"it starts when {', '.join(waiting)} serves")

@@ -30,10 +30,8 @@ class Facts:
     """The notes that were told and still hold: subject and key."""
     undecided: str = ""
     """What to tell when the replicas' data differ, and nobody knows who is right."""
-    space: str = ""
-    """What to tell of a disk that is nearly full."""
-    certificate: str = ""
-    """What to tell of a certificate that ends soon."""
+    conditions: notice.Conditions = field(default_factory=notice.Conditions)
+    """What else somebody should know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ def decide(facts: Facts, now: float) -> Plan:
     found = [
         *isolate.decide(standings, desired.replicas, isolate.Shared(shared, shared_now | told, common)),
         *isolate.undecided(service.name, facts.undecided),
-        *notice.decide(service.name, standings, facts.space, facts.certificate),
+        *notice.decide(service.name, standings, facts.conditions),
         *restart.condemn(service, standings, shared, facts.bucket, now),
         *renew.decide(desired, standings),
         *replicate.decide(desired, standings, facts.dependencies_ready, now),

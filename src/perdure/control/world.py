@@ -8,11 +8,11 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from perdure.detect import digest, process, readmit, sampled, space, stall, suspect, traffic
+from perdure.detect import deadly, digest, process, readmit, sampled, space, stall, suspect, traffic
 from perdure.model.replica import LIVE, SERVING, Replica, Slot, State
 from perdure.model.standing import Desired, History, Standing
 from perdure.model.traffic import Admin, Backend
-from perdure.model.verdict import Conviction, Sign, Verdict
+from perdure.model.verdict import Conviction, Deadly, Sign, Verdict
 from perdure.prevent import notice, retry
 from perdure.recover import restart
 
@@ -89,6 +89,7 @@ class ServiceState:
     """Conditions that were told and still last: key -> sentence."""
     digests: digest.Rounds = field(default_factory=digest.Rounds)
     filled: space.Filled = field(default_factory=space.Filled)
+    deaths: deadly.Deaths = field(default_factory=deadly.Deaths)
     spent: deque[tuple[float, int, int]] = field(default_factory=deque)
     """Readings of the last 10 s: instant, requests, retries."""
     retries_off_since_at: float | None = None
@@ -247,6 +248,11 @@ def expiring(service: ServiceState, wall: float) -> str:
     ]
     until, check = min(shown, default=(float("inf"), ""))
     return notice.expiring(until - wall, check)
+
+
+def deadly_request(service: ServiceState, now: float) -> Deadly | None:
+    """The endpoint whose requests seem to end the replicas that get them, if there is one."""
+    return deadly.judge(service.deaths, service.desired.replicas, now)
 
 
 def undecided(service: ServiceState) -> str:

@@ -90,3 +90,15 @@ class Conviction:
     endpoint: str
     at: float
     sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deadly:
+    """An endpoint whose requests coincide with deaths, how many of them and of how many, and since when."""
+
+    endpoint: str
+    deaths: int
+    of: int
+    since_at: float
+    score: float
+    """In nats."""

@@ -6,10 +6,12 @@ nothing. A certificate that ends soon takes a person to renew. A wrong clock tak
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from perdure.model.decision import Decision, Note
-from perdure.model.event import Severity
+from perdure.model.event import Fact, Severity
 from perdure.model.standing import Standing
+from perdure.model.verdict import Deadly
 
 DAY_S = 86_400.0
 EXPIRES_SOON_S = 14 * DAY_S
@@ -18,16 +20,28 @@ PEER_REQUESTS_MIN = 30.0
 """Of each peer, faded over 10 s: the chance that least connections never chose a replica meanwhile is nil."""
 
 
-def decide(service: str, standings: Sequence[Standing], space: str, certificate: str = "") -> list[Decision]:
-    """The notes that hold now; `space` and `certificate` say that the service's disk is nearly full, that a certificate
-    ends soon, or nothing.
-    """
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What is the case beyond single replicas; empty, or None, where nothing is."""
+
+    space: str = ""
+    """That the service's disk is nearly full."""
+    certificate: str = ""
+    """That a certificate ends soon."""
+    deadly: Deadly | None = None
+    """An endpoint whose requests seem to end who gets them."""
+
+
+def decide(service: str, standings: Sequence[Standing], also: Conditions = Conditions()) -> list[Decision]:
+    """The notes that hold now."""
     found = [*left_out(standings), *wrong_clocks(service, standings)]
-    if certificate:
-        sentence = f"{certificate}; clients will not trust it after its end"
+    if also.deadly is not None:
+        found.append(_deadly(service, also.deadly))
+    if also.certificate:
+        sentence = f"{also.certificate}; clients will not trust it after its end"
         found.append(Decision("P12", service, sentence, Note("certificate"), {}, Severity.ALARM))
-    if space:
-        sentence = f"{space}; requests that write will fail on all replicas there"
+    if also.space:
+        sentence = f"{also.space}; requests that write will fail on all replicas there"
         found.append(Decision("P11", service, sentence, Note("disk"), {}, Severity.ALARM))
     return found
 
@@ -38,6 +52,16 @@ def expiring(left_s: float, check: str) -> str:
         return ""
     when = f"expires in {left_s / DAY_S:.1f} days" if left_s > 0.0 else f"expired {-left_s / DAY_S:.1f} days ago"
     return f"the certificate that {check} was shown {when}; renew it"
+
+
+def _deadly(service: str, deadly: Deadly) -> Decision:
+    """Retries would hand such a request from one replica to the next, so the retry budget keeps them off meanwhile."""
+    sentence = (
+        f"{deadly.deaths} of the {deadly.of} replicas that ended by themselves lately did so over a request to"
+        f" {deadly.endpoint}: it may be what ends them; failed requests are not tried on other replicas meanwhile"
+    )
+    facts: dict[str, Fact] = {"endpoint": deadly.endpoint, "deaths": deadly.deaths, "score": round(deadly.score, 1)}
+    return Decision("P14", service, sentence, Note(f"deadly {deadly.endpoint}"), facts, Severity.ALARM)
 
 
 def wrong_clocks(service: str, standings: Sequence[Standing]) -> list[Decision]:
