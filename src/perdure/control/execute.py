@@ -132,6 +132,8 @@ class Executor:
         run = before.run + 1 if before is not None else 1
         if before is not None and not slot.end_wanted:
             slot.history = replace(slot.history, restarts=slot.history.restarts + 1)
+        if before is not None and before.release != desired.release:
+            slot.history = replace(slot.history, failures=0)  # a new release has not failed yet
         slot.replica = Replica(
             slot.slot,
             run,

@@ -65,7 +65,7 @@ def decide(facts: Facts, now: float) -> Plan:
     bucket = restart.spent(facts.bucket, len(standings), decisions, now)
     look_again_at = min(
         restart.look_again_at(service, standings, facts.bucket, now),
-        replicate.next_start_at(desired, standings) if facts.dependencies_ready else float("inf"),
+        replicate.next_step_at(desired, standings, now) if facts.dependencies_ready else float("inf"),
     )
     return Plan(tuple(decisions), bucket, look_again_at, shared_at)
 

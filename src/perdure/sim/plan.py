@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from random import Random
 
 from perdure.model.service import Address, Check, CheckKind, Restart, Service
+from perdure.prevent import replicate
 from perdure.sim.commands import REPLICAS_MAX, VERBS
 from perdure.sim.faults import Step, ports_taken
 
@@ -93,9 +94,12 @@ def drawn(seed: int) -> Plan:
 
 
 def _settle_s(steps: Sequence[Step], boot_s: float) -> float:
-    """A rolling restart takes its time: each replica is drained, ended, and boots."""
+    """A rolling restart takes its time: each replica is drained, ended, and boots, and one of a new release proves
+    itself.
+    """
     rolls = sum(1 for step in steps if step.what in ("restart", "apply"))
-    one_after_the_other_s = rolls * REPLICAS_MAX * (1.2 * boot_s + ROLL_S)
+    releases = sum(1 for step in steps if step.what == "apply")
+    one_after_the_other_s = REPLICAS_MAX * (rolls * (1.2 * boot_s + ROLL_S) + releases * replicate.PROVEN_S)
     taken_s = TAKEN_S * sum(ports_taken(step) for step in steps if step.what == "F43")
     return SETTLE_S + 2.0 * boot_s + one_after_the_other_s + taken_s
 
