@@ -1,10 +1,13 @@
-"""What Perdure itself costs at rest: CPU and memory of the daemon for 10, 100 and 1,000 replicas checked each second.
+"""What Perdure itself costs: CPU and memory of the daemon for 10, 100 and 1,000 replicas checked each second.
 
-The replicas are the smallest servers there are (`tiny.c`), so that a thousand fit on any machine; nothing fails and no
-client asks, so all that is measured is looking: probes, the state of processes, HAProxy's counters, bookkeeping.
+The replicas are the smallest servers there are (`tiny.c`), so that a thousand fit on any machine; nothing fails. At
+rest no client asks, so all that is measured is looking: probes, the state of processes, HAProxy's counters,
+bookkeeping. Then clients send 20,000 requests a second through HAProxy, which are counted, and sampled from its log.
 """
 
 import itertools
+import json
+import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -26,9 +29,22 @@ class Extent:
     watch_s: float = 30.0
     settle_s: float = 10.0
     start_s: float = 300.0
+    rate: float = 20_000.0
+    """Requests a second, in the busy part."""
 
 
 QUICK = Extent(sizes=(10, 100), watch_s=10.0, settle_s=4.0)
+CONNECTIONS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """The same under load; CPU as a share of one core."""
+
+    cpu: float
+    balancer_cpu: float
+    requests_per_s: float
+    failed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +60,7 @@ class Cost:
     start_s: float
     disturbed: int
     """Replicas that were not ready at the end: must be 0."""
+    busy: Busy
 
 
 def run(extent: Extent, directory: Path) -> Report:
@@ -70,26 +87,42 @@ def _cost(side: PerdureSide, size: int, extent: Extent) -> Cost:
     time.sleep(extent.settle_s)
     status = side.status()
     daemon, balancer = [status["daemon"]["pid"]], [status["balancer"]["pid"]]
-    before, balancer_before, watched_at = processes.usage(daemon), processes.usage(balancer), time.monotonic()
-    # Asking the daemon costs it CPU, so it is not asked while it is watched.
-    time.sleep(extent.watch_s)
-    after, balancer_after, passed_s = (
-        processes.usage(daemon),
-        processes.usage(balancer),
-        time.monotonic() - watched_at,
-    )
+    cpu, balancer_cpu = _watched(daemon, balancer, extent.watch_s)
+    rss_bytes = processes.usage(daemon).rss_bytes
+    busy = _busy(side, daemon, balancer, extent)
     ages = [side.status()["daemon"]["loop_age_s"] for _ in range(5)]
-    cpu_s = after.cpu_s - before.cpu_s
     return Cost(
         replicas=size,
-        cpu=cpu_s / passed_s,
-        cpu_us_per_probe=cpu_s / (passed_s / PROBE_PERIOD_S * size) * 1e6,
-        rss_bytes=after.rss_bytes,
-        balancer_cpu=(balancer_after.cpu_s - balancer_before.cpu_s) / passed_s,
+        cpu=cpu,
+        cpu_us_per_probe=cpu * PROBE_PERIOD_S / size * 1e6,
+        rss_bytes=rss_bytes,
+        balancer_cpu=balancer_cpu,
         loop_age_s_max=max(ages),
         start_s=start_s,
         disturbed=size - _ready(side),
+        busy=busy,
     )
+
+
+def _watched(daemon: Sequence[int], balancer: Sequence[int], seconds: float) -> tuple[float, float]:
+    """What both use meanwhile, each as a share of one core. Asking the daemon costs it CPU, so it is not asked."""
+    before, balancer_before, watched_at = processes.usage(daemon), processes.usage(balancer), time.monotonic()
+    time.sleep(seconds)
+    after, balancer_after = processes.usage(daemon), processes.usage(balancer)
+    passed_s = time.monotonic() - watched_at
+    return (after.cpu_s - before.cpu_s) / passed_s, (balancer_after.cpu_s - balancer_before.cpu_s) / passed_s
+
+
+def _busy(side: PerdureSide, daemon: Sequence[int], balancer: Sequence[int], extent: Extent) -> Busy:
+    """Watch while clients ask; the first second of their load is left out."""
+    seconds = extent.watch_s / 2.0
+    words = [processes.compiled("press"), str(side.port), str(CONNECTIONS), str(seconds + 2.0), str(extent.rate)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as press:
+        time.sleep(1.0)
+        cpu, balancer_cpu = _watched(daemon, balancer, seconds)
+        output, _ = press.communicate(timeout=60.0)
+    pressed = json.loads(output)
+    return Busy(cpu, balancer_cpu, pressed["answered"] / pressed["seconds"], pressed["failed"])
 
 
 def _ready(side: PerdureSide) -> int:
@@ -105,20 +138,38 @@ def _report(costs: Sequence[Cost], errors: Sequence[str], extent: Extent) -> Rep
             f"{cost.cpu_us_per_probe:,.0f}",
             f"{cost.rss_bytes / 1e6:.0f}",
             f"{cost.balancer_cpu:.2%}",
+            f"{cost.busy.cpu:.2%}",
+            f"{cost.busy.balancer_cpu:.2%}",
+            f"{cost.busy.requests_per_s:,.0f}",
             f"{cost.start_s:.1f}",
             f"{cost.disturbed}",
         )
         for cost in costs
     )
     growth = marginal(costs)
-    notes = [f"{extent.watch_s:g} s at rest, each replica checked once a second; CPU as a share of one core."]
+    notes = [
+        f"{extent.watch_s:g} s at rest, each replica checked once a second; CPU as a share of one core.",
+        f"Busy: {extent.rate:,.0f} requests a second are due, over {CONNECTIONS} connections; all cores are shared.",
+    ]
+    errors = [*errors, *(f"{c.replicas:,} replicas: {c.busy.failed} requests failed" for c in costs if c.busy.failed)]
     notes += [
         f"each replica more costs {cost:.0f} µs a second between {low:,} and {high:,}" for low, high, cost in growth
     ]
     return Report(
         "control",
-        "Control: what Perdure costs at rest",
-        ("replicas", "daemon CPU", "µs/probe", "daemon MB", "HAProxy CPU", "start, s", "disturbed"),
+        "Control: what Perdure costs",
+        (
+            "replicas",
+            "daemon CPU",
+            "µs/probe",
+            "daemon MB",
+            "HAProxy CPU",
+            "daemon, busy",
+            "HAProxy, busy",
+            "requests/s",
+            "start, s",
+            "disturbed",
+        ),
         rows,
         tuple(notes),
         {

@@ -1,7 +1,7 @@
 """How the benches attribute, summarize and print what they measured, without running any of it."""
 
 import pytest
-from bench.control import Cost, marginal
+from bench.control import Busy, Cost, marginal
 from bench.failure import Trial, _attribute, _times
 from bench.load import Kind, Plan
 from bench.load_process import arguments, parse
@@ -11,7 +11,7 @@ from bench.tally import OK, Sample
 
 
 def cost(replicas: int, cpu: float) -> Cost:
-    return Cost(replicas, cpu, 0.0, 0, 0.0, 0.0, 0.0, 0)
+    return Cost(replicas, cpu, 0.0, 0, 0.0, 0.0, 0.0, 0, Busy(0.0, 0.0, 0.0, 0))
 
 
 def test_a_request_belongs_to_the_trial_in_which_it_was_due_even_when_it_ended_later() -> None:
