@@ -31,9 +31,10 @@ class Time:
 class Stubborn:
     """A balancer that refuses to be configured as often as it is told, and may die while it is read."""
 
-    def __init__(self, refusals: int = 0, dies_when_read: bool = False) -> None:
+    def __init__(self, refusals: int = 0, dies_when_read: bool = False, silent: bool = False) -> None:
         self.refusals = refusals
         self.dies_when_read = dies_when_read
+        self.silent = silent
         self.starts = 0
         self._callback: Callable[[], None] = lambda: None
 
@@ -48,6 +49,8 @@ class Stubborn:
         return False
 
     async def read(self) -> Reading:
+        if self.silent:
+            raise UnavailableError("HAProxy did not answer for 1 s")
         if self.dies_when_read:
             self.dies_when_read = False
             self._callback()
@@ -59,7 +62,8 @@ class Stubborn:
     def on_exit(self, callback: Callable[[], None]) -> None:
         self._callback = callback
 
-    def kill(self) -> None: ...
+    def kill(self) -> None:
+        self._callback()
 
     async def stop(self) -> None: ...
 
@@ -102,3 +106,9 @@ async def test_a_balancer_that_dies_while_it_is_read_is_started_again() -> None:
     carrier, told = await _carried(balancer, turns=10, pause_s=0.5)
     assert told == ["A01", "A02", "A01"]
     assert balancer.starts == 2 and carrier.state == "serving"
+
+
+async def test_a_balancer_that_stays_silent_is_ended_less_and_less_often() -> None:
+    """On a machine that is starved, ending it makes matters worse each time."""
+    _, told = await _carried(Stubborn(silent=True), turns=200, pause_s=0.5)
+    assert told.count("A04") == 5, "after 2.5, 5, 10, 20 and 40 s"

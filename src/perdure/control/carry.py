@@ -28,7 +28,10 @@ READ_IDLE_S = 0.4
 READ_SHARE = 10.0
 """Readings pause at least this many times as long as one takes, so that many servers do not eat the core."""
 SILENT_S = 2.5
-"""HAProxy is ended when it has not answered for this long."""
+"""HAProxy is ended when it has not answered for this long; twice as long each time that it did not help."""
+SILENT_S_MAX = 40.0
+HELPED_S = 10.0
+"""An answer so long after it was ended shows that it helped."""
 START_AGAIN_S = 1.0
 """Between two attempts to set HAProxy up."""
 DIED_AGAIN_S = 0.3
@@ -73,6 +76,8 @@ class Carrier:
     _requests: int = 0
     _leaving: bool = False
     _deaths: int = 0
+    _silent_s: float = SILENT_S
+    _silenced_at: float = float("-inf")
 
     def poke(self) -> None:
         """Something in `cargo` changed: tell HAProxy now."""
@@ -167,6 +172,8 @@ class Carrier:
         self._answered_at = self.clock.now()
         if self.state == "silent":
             self.state = "serving"
+        if self._answered_at - self._silenced_at > HELPED_S:
+            self._silent_s = SILENT_S
         self._backends = {backend.service: backend for backend in reading.backends}
         self.on_reading(reading)
 
@@ -225,7 +232,8 @@ class Carrier:
         if self.state != "silent":
             self.state = "silent"
             log.warning("HAProxy does not answer on its socket", cause=error.sentence)
-        if now - self._answered_at >= SILENT_S:
+        if now - self._answered_at >= self._silent_s:
+            self._silent_s, self._silenced_at = min(SILENT_S_MAX, 2.0 * self._silent_s), now
             silent_s = round(now - self._answered_at, 1)
             self.tell("A04", "balancer", f"HAProxy has not answered for {silent_s} s; it is ended", Severity.ALARM)
             self._answered_at, self._configured = now, ()
