@@ -2,9 +2,11 @@
 
 import contextlib
 import os
+import resource
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 import test_runner_start
 from test_runner_start import Bench, until
 
+from perdure.adapters import tasks
 from perdure.adapters.host import KernelHost
 from perdure.adapters.runner import listening, stat
 from perdure.model.errors import UnavailableError
@@ -19,6 +22,8 @@ from perdure.model.replica import Exit, Process, Slot
 
 bench = test_runner_start.bench
 
+SOMEBODY = 64_999
+"""A user id that nobody has."""
 FORK = """
 import os, signal, sys, time
 def child(prepare):
@@ -276,3 +281,17 @@ async def test_the_host_tells_what_room_there_is_on_a_file_system(tmp_path: Path
     assert found.total_bytes == usage.total
     assert found.free_bytes == pytest.approx(usage.free, rel=0.05)
     assert await KernelHost().space(str(tmp_path / "missing")) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may run a process as somebody else")
+def test_what_a_user_runs_is_counted_against_the_limit_of_the_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (500, 1000))
+    before = tasks.of_user(SOMEBODY)
+    words = ["sh", "-c", "sleep 60 & sleep 60 & echo; wait"]
+    with subprocess.Popen(words, user=SOMEBODY, stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        after = tasks.of_user(SOMEBODY)
+        os.killpg(process.pid, signal.SIGKILL)
+    assert before is not None and after is not None
+    assert (before.used, after.used, after.limit) == (0, 3, 500)

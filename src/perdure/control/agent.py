@@ -19,7 +19,7 @@ from perdure.control.monitor import Monitor
 from perdure.control.record import Recorder
 from perdure.control.survey import Surveyor
 from perdure.control.world import ServiceState, SlotState, World
-from perdure.detect import deadly, suspect
+from perdure.detect import deadly, suspect, tasks
 from perdure.model.decision import Begin, Decision, Note
 from perdure.model.errors import UnavailableError
 from perdure.model.event import Event, Fact, Severity
@@ -200,6 +200,7 @@ class Agent:
                     world.room_left(service),
                     world.expiring(service, self.clock.wall()),
                     world.deadly_request(service, now),
+                    tasks.sentence(service.started),
                 ),
             ),
             now,

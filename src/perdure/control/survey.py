@@ -1,5 +1,5 @@
 """What is asked about a service beside its checks: digests of all replicas in one round, synthetic requests, and the
-room on its disk.
+room on its disk and for threads.
 
 `monitor` asks one replica whether it is well. Here the answers are evidence only in comparison with those of the peers:
 a round of digests goes to `detect.digest`, a synthetic request counts as one of a client's (`control.sample`). One task
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from perdure.control.monitor import Monitor, spread
 from perdure.control.sample import Sampler, Synthetic
 from perdure.control.world import ServiceState, SlotState, World, room_left
-from perdure.detect import digest, space
+from perdure.detect import digest, space, tasks
 from perdure.model.evidence import Outcome
 from perdure.model.replica import State
 from perdure.model.service import Canary, Check
@@ -67,7 +67,7 @@ class Surveyor:
             self._round_at[service.name] = due_at = at
         if self._space_at.get(service.name, now) <= now:
             self._space_at[service.name] = float("inf")  # until it has answered
-            self._start(self._space(service))
+            self._start(self._room(service))
         if declared.canary is not None:
             due_at = min(due_at, self._canaries(service, declared.canary, now))
         return due_at
@@ -111,15 +111,18 @@ class Surveyor:
         if changed:
             self.touch(service.name)
 
-    async def _space(self, service: ServiceState) -> None:
-        found = await self.host.space(service.rules.service.directory)
+    async def _room(self, service: ServiceState) -> None:
+        """How much is left on the disk, and how many threads may still be started."""
+        declared = service.rules.service
+        found, held = await self.host.space(declared.directory), await self.host.tasks(declared.user)
         now = self.clock.now()
         self._space_at[service.name] = now + SPACE_EVERY_S
-        if found is None:
-            return
-        before = room_left(service)
-        service.filled = space.observe(service.filled, found, now)
-        if room_left(service) != before:
+        before = room_left(service), tasks.sentence(service.started)
+        if found is not None:
+            service.filled = space.observe(service.filled, found, now)
+        if held is not None:
+            service.started = tasks.observe(service.started, held, now)
+        if (room_left(service), tasks.sentence(service.started)) != before:
             self.touch(service.name)
 
     async def _synthetic(self, service: ServiceState, slot: SlotState, check: Check) -> None:

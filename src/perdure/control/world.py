@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from perdure.detect import deadly, digest, process, readmit, sampled, space, stall, suspect, traffic
+from perdure.detect import deadly, digest, process, readmit, sampled, space, stall, suspect, tasks, traffic
 from perdure.model.replica import LIVE, SERVING, Replica, Slot, State
 from perdure.model.standing import Desired, History, Standing
 from perdure.model.traffic import Admin, Backend
@@ -89,6 +89,7 @@ class ServiceState:
     """Conditions that were told and still last: key -> sentence."""
     digests: digest.Rounds = field(default_factory=digest.Rounds)
     filled: space.Filled = field(default_factory=space.Filled)
+    started: tasks.Started = field(default_factory=tasks.Started)
     deaths: deadly.Deaths = field(default_factory=deadly.Deaths)
     spent: deque[tuple[float, int, int]] = field(default_factory=deque)
     """Readings of the last 10 s: instant, requests, retries."""

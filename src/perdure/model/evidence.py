@@ -115,6 +115,15 @@ class Space:
     total_files: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """Threads and processes: how many there are, and how many may be, together, for whom."""
+
+    used: int
+    limit: int
+    whose: str
+
+
 MEASURED = frozenset({EvidenceClass.TRAFFIC, EvidenceClass.REFUSALS, EvidenceClass.TIMES})
 """What clients got, compared with the peers: it needs traffic, so an isolated replica can only be tried again."""
 

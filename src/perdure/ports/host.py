@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from perdure.model.evidence import Space
+from perdure.model.evidence import Space, Tasks
 
 
 class Host(Protocol):
@@ -17,3 +17,8 @@ class Host(Protocol):
 
     async def space(self, path: str) -> Space | None:
         """The file system at `path`; None when it cannot be asked. May take as long as the file system likes."""
+
+    async def tasks(self, user: str | None) -> Tasks | None:
+        """The tightest limit on the threads and processes of what runs as `user` (None: as the daemon does); None when
+        there is no limit.
+        """

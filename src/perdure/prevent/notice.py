@@ -30,6 +30,8 @@ class Conditions:
     """That a certificate ends soon."""
     deadly: Deadly | None = None
     """An endpoint whose requests seem to end who gets them."""
+    tasks: str = ""
+    """That hardly any thread can be started any more."""
 
 
 def decide(service: str, standings: Sequence[Standing], also: Conditions = Conditions()) -> list[Decision]:
@@ -40,6 +42,9 @@ def decide(service: str, standings: Sequence[Standing], also: Conditions = Condi
     if also.certificate:
         sentence = f"{also.certificate}; clients will not trust it after its end"
         found.append(Decision("P12", service, sentence, Note("certificate"), {}, Severity.ALARM))
+    if also.tasks:
+        sentence = f"{also.tasks}; what needs a new thread or process will fail"
+        found.append(Decision("P17", service, sentence, Note("tasks"), {}, Severity.ALARM))
     if also.space:
         sentence = f"{also.space}; requests that write will fail on all replicas there"
         found.append(Decision("P11", service, sentence, Note("disk"), {}, Severity.ALARM))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from perdure.model.errors import UnavailableError
-from perdure.model.evidence import Space
+from perdure.model.evidence import Space, Tasks
 from perdure.model.replica import Exit, Process, Slot
 from perdure.ports.runner import Launch, OnExit, Sight
 from perdure.sim.kernel import Behaviour, Kernel, Runs
@@ -114,6 +114,10 @@ class SimulatedHost:
     def oom_kills(self) -> int:
         """None."""
         return 0
+
+    async def tasks(self, user: str | None) -> Tasks | None:
+        """Nobody limits them here."""
+        return None
 
     async def space(self, path: str) -> Space | None:
         """There is always room."""

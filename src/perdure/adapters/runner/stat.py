@@ -13,10 +13,11 @@ GONE = frozenset("ZXx")
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """What was read: state letter, and clock ticks between boot and the start of the process."""
+    """What was read: state letter, clock ticks between boot and the start of the process, and its threads."""
 
     letter: str
     started_ticks: int
+    threads: int = 1
 
 
 def read(pid: int) -> Stat | None:
@@ -26,7 +27,7 @@ def read(pid: int) -> Stat | None:
         return None
     # The name, field 2, may itself hold spaces and brackets: count the fields from its last bracket.
     fields = raw[raw.rindex(b")") + 2 :].split()
-    return Stat(fields[0].decode("ascii"), int(fields[19]))
+    return Stat(fields[0].decode("ascii"), int(fields[19]), int(fields[17]))
 
 
 def read_file(pid: int, name: str, size_bytes: int = STAT_BYTES) -> bytes:
