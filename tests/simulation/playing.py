@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from perdure.model.service import Address, Check, CheckKind, Restart, Service
 from perdure.sim import checkers, plan, run
-from perdure.sim.faults import Step
+from perdure.sim.step import Step
 from perdure.sim.world import Watcher, World
 
 WEB = Service(

@@ -10,7 +10,8 @@ from random import Random
 
 from perdure.model.service import Address, Check, CheckKind, Restart, Service
 from perdure.sim.commands import REPLICAS_MAX, VERBS
-from perdure.sim.faults import Step, ports_taken
+from perdure.sim.faults import ports_taken
+from perdure.sim.step import Step
 
 WARM_UP_S = 6.0
 BUSY_S = 30.0
