@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from perdure.model.decision import Advance, Decision, Note
 from perdure.model.event import Fact, Severity
 from perdure.model.replica import Event, State
-from perdure.model.standing import Standing
+from perdure.model.standing import Standing, View
 from perdure.model.verdict import DEFINITIVE, Common, Sign, Verdict
+
+MONITOR_KEY = "monitor"
+"""The key of the note that says that the monitor is to blame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,20 @@ def undecided(service: str, sentence: str) -> list[Decision]:
         return []
     facts = {"sign": Sign.DIVERGED.value}
     return [Decision("R09", service, f"{sentence}: nobody is isolated", Note("digests"), facts, Severity.ALARM)]
+
+
+def unheard(service: str, standings: Sequence[Standing], told: bool) -> list[Decision]:
+    """Tell that nobody answers the monitor, while some answer HAProxy; `told`: it was told, and may not be over."""
+    blind = [one for one in standings if one.blind]
+    reached = sum(1 for one in blind if one.view is View.ANSWERS)
+    if not reached and not (blind and told):
+        return []
+    sentence = (
+        f"no replica answers Perdure's own questions, although HAProxy reaches {reached} of them:"
+        " Perdure's path to them is to blame, and nobody is isolated or restarted for it"
+    )
+    facts = {"silent": len(blind), "answering": reached}
+    return [Decision("R16", service, sentence, Note(MONITOR_KEY), facts, Severity.ALARM)]
 
 
 def shared_key(sign: Sign) -> str:

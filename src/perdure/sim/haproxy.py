@@ -19,7 +19,6 @@ from perdure.sim.servers import CHECK_S, Clients, Request, SimulatedBackend, Sim
 CONNECT_TRIES = 50
 CONNECT_TIMEOUT_S = 0.2
 CHECK_FAST_S = 0.5
-CHECK_TIMEOUT_S = 2.0
 CHECK_FALL = 2
 LOG_KEPT = 1000
 HAPROXY = Observer.HAPROXY
@@ -224,7 +223,7 @@ class SimulatedHAProxy:
             self._waiting(backend, now)
             for server in backend.servers:
                 if server.admin is not Admin.MAINT and now >= server.check_at and not server.asking:
-                    self._check(server, now)
+                    self._check(server, backend.service.asked_by_balancer.timeout_s, now)
                 if server.flights:
                     self._tired(backend, server, now)
 
@@ -247,11 +246,11 @@ class SimulatedHAProxy:
                 server.response_errors += 1
                 self.clients.answered(request, Reply.HANG)
 
-    def _check(self, server: SimulatedServer, now: float) -> None:
+    def _check(self, server: SimulatedServer, timeout_s: float, now: float) -> None:
         reply = self._check_reply(server.port)
         if reply is Reply.HANG:
             server.asking = True
-            self.kernel.loop.call_later(CHECK_TIMEOUT_S, self._checked, server, server.port)
+            self.kernel.loop.call_later(timeout_s, self._checked, server, server.port)
         else:
             self._conclude(server, reply in (Reply.GOOD, Reply.ERROR), now)
 
