@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from perdure.detect import digest, process, readmit, sampled, space, stall, suspect, traffic, vantage
 from perdure.model.replica import LIVE, SERVING, Replica, Slot, State
+from perdure.model.service import CONFIRMING
 from perdure.model.standing import Desired, History, Standing
 from perdure.model.traffic import Admin, Backend
 from perdure.model.verdict import Conviction, Sign, Verdict
@@ -170,18 +171,19 @@ def _peered(service: ServiceState, slot: SlotState) -> suspect.Peered:
 
 def _silences(service: ServiceState, now: float) -> dict[int, vantage.Silence]:
     """Slots whose replicas have not answered the monitor for too long -> what HAProxy sees of them."""
-    rules, own = service.rules, service.rules.service.asked_by_balancer
+    own = service.rules.service.asked_by_balancer
     found = {}
     for number, slot in service.slots.items():
-        declared = (slot.belief.asked[label] for label in rules.probe_limits if label in slot.belief.asked)
-        asked = vantage.silent(declared, now, own.label) if slot.live else None
-        if asked is None or asked.unanswered_since_at is None:
+        overdue = stall.overdue(slot.belief.stalled)
+        each = (one for label, one in slot.belief.asked.items() if overdue or not label.startswith(CONFIRMING))
+        asked = vantage.silent(each, now, own.label) if slot.live else None
+        if asked is None:
             continue
         carried = service.backend is not None
         read_at = service.backend_at if carried else -math.inf
         seen = vantage.Seen(slot.down_seen_at is None, read_at, vantage.notices_s(own), asked.check == own.label)
-        view = vantage.view(slot.belief.answers, slot.belief.stalled, seen, asked.unanswered_since_at, now)
-        found[number] = vantage.silence(asked, slot.belief.stalled, view, service.hearing, now)
+        heard = vantage.Heard(service.hearing, now)
+        found[number] = vantage.silence(asked, slot.belief.answers, slot.belief.stalled, seen, heard)
     return found
 
 

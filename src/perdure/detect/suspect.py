@@ -154,7 +154,7 @@ def judge(belief: Belief, now: float, rules: Policy, others: Peered = Peered()) 
         verdict = probe.judge(asked, now, limit)
         if verdict is not None and not _same_cause(belief, verdict) and (others.silence_counts or not _hangs(verdict)):
             return verdict
-    confirmed = _confirmed(belief, now, rules)
+    confirmed = _confirmed(belief, now, rules) if others.silence_counts else None
     if confirmed is not None:
         return confirmed
     every = rules.service.heartbeat

@@ -28,7 +28,7 @@ three.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from perdure.detect import probe, stall
 from perdure.detect.probe import PAUSE_TOLERATED_S
@@ -45,6 +45,8 @@ CHECK_S, CHECK_FAST_S = 2.0, 0.5
 """How often HAProxy asks, and how soon again when it got no answer; the second time in vain, the server is down."""
 DEAF_INTERVALS = 1.5
 """Nobody was heard for so many intervals of the checks: then the monitor was deaf meanwhile."""
+SAME_MOMENT_S = 0.5
+"""A path breaks between two questions that were asked one right after the other: a peer must be heard later."""
 READ_S_MAX = 1.0
 """An older reading of HAProxy says nothing of the present."""
 
@@ -77,6 +79,14 @@ class Hearing:
     at: float = -math.inf
     deaf_from_at: float = -math.inf
     deaf_until_at: float = -math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the monitor has heard up to now."""
+
+    hearing: Hearing
+    now: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +127,21 @@ def view(answers: Answers, stalled: stall.Stall, seen: Seen, since_at: float, no
     """What HAProxy sees of a replica that has been silent to the monitor since `since_at`."""
     if stall.overdue(stalled):
         return View.WAITS
+    found = _reached(answers, seen, since_at, now)
+    waits_s = now - stalled.open[0][0] if stalled.open else 0.0
+    if found is View.ANSWERS and waits_s >= KEEPS_ANSWERING_S:
+        return View.UP if seen.same_question else View.UNSEEN
+    return found
+
+
+def _reached(answers: Answers, seen: Seen, since_at: float, now: float) -> View:
     if now - seen.read_at > READ_S_MAX or (seen.same_question and not seen.up):
         return View.UNSEEN
-    waits_s = now - stalled.open[0][0] if stalled.open else 0.0
-    if waits_s < KEEPS_ANSWERING_S and answers_since(answers, since_at):
+    if answers_since(answers, since_at):
         return View.ANSWERS
     if not seen.same_question:
         return View.UNSEEN
-    return View.ANSWERS if waits_s < KEEPS_ANSWERING_S and now - since_at >= seen.notices_s else View.UP
+    return View.ANSWERS if now - since_at >= seen.notices_s else View.UP
 
 
 def hear(hearing: Hearing, asked_at: float, interval_s: float) -> Hearing:
@@ -134,17 +151,21 @@ def hear(hearing: Hearing, asked_at: float, interval_s: float) -> Hearing:
     return Hearing(max(asked_at, hearing.at), hearing.deaf_from_at, hearing.deaf_until_at)
 
 
-def silence(asked: probe.Asked, stalled: stall.Stall, seen: View, hearing: Hearing, now: float) -> Silence:
-    """Whether a silence that is too long for a pause counts. A replica that is silent was not heard since, so whoever
-    was is another one.
+def silence(asked: probe.Asked, answers: Answers, stalled: stall.Stall, seen: Seen, heard: Heard) -> Silence:
+    """Whether a silence that is too long for a pause counts, and what HAProxy sees.
+
+    When no question to anybody was answered since, those that HAProxy asks were not either: so it asks the same,
+    whichever check this is.
     """
-    since_at, last_at, ended_at = asked.unanswered_since_at, asked.unanswered_last_at, asked.ended_at
+    since_at, last_at, ended_at, now = asked.unanswered_since_at, asked.unanswered_last_at, asked.ended_at, heard.now
     assert since_at is not None and last_at is not None and ended_at is not None
+    shown = view(answers, stalled, seen, since_at, now)
     taken = any(at > since_at and stalled.seen_at - at >= PAUSE_TOLERATED_S for at, _ in stalled.open)
-    if hearing.at < since_at:
+    if heard.hearing.at < since_at + SAME_MOMENT_S:
+        unseen = _reached(answers, replace(seen, same_question=True), since_at, now) is View.UNSEEN
         lasts = last_at - since_at >= RECONVERGENCE_S
-        return Silence(seen, taken or (lasts and seen in (View.WAITS, View.UNSEEN)), together=True)
-    if hearing.deaf_from_at <= since_at <= hearing.deaf_until_at:
-        since_at = hearing.deaf_until_at
+        return Silence(shown, taken or (lasts and unseen), together=True)
+    if heard.hearing.deaf_from_at - SAME_MOMENT_S < since_at <= heard.hearing.deaf_until_at:
+        since_at = heard.hearing.deaf_until_at
     lasts = now - since_at >= PAUSE_TOLERATED_S and ended_at - since_at >= probe.PAUSE_S and last_at >= since_at
-    return Silence(seen, taken or lasts, together=False)
+    return Silence(shown, taken or lasts, together=False)
