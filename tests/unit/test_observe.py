@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from facts import HEALTHZ, desired, replica, service
 
+from perdure.control import crowding
 from perdure.control.observe import Observer
 from perdure.control.world import ServiceState, SlotState, Totals, World
 from perdure.detect import cusum, suspect
@@ -13,7 +14,9 @@ from perdure.detect.self_health import Pause
 from perdure.model.event import Fact, Severity
 from perdure.model.evidence import Outcome, Probed, Sighted
 from perdure.model.replica import Process, Slot, State
+from perdure.model.service import Limits
 from perdure.model.traffic import Admin, Backend, Counters, Reading, Server
+from perdure.prevent import notice
 
 
 class Ports:
@@ -141,3 +144,34 @@ def test_a_pause_of_the_monitor_shifts_what_is_open_and_is_told() -> None:
     assert slot.verdict_since_at == 14.0
     assert slot.replica is not None and slot.replica.since_at == 10.0
     assert starting.told == [("A10", "daemon", {"pause_s": 10.0})]
+
+
+def crowd(seen: Seen, at: float, queued: int, *sessions: int) -> None:
+    servers = [
+        Server(f"s{number}", 21_000 + number, Admin.READY, True, has, 0, Counters())
+        for number, has in enumerate(sessions, start=1)
+    ]
+    seen.observer.on_reading(Reading(at, 7, (Backend("web", tuple(servers), queued),)))
+
+
+def test_requests_that_wait_because_all_replicas_are_full_are_overload_when_it_lasts() -> None:
+    seen = Seen()
+    seen.service.desired = desired(service(replicas=2, limits=Limits(max_concurrent=4)))
+    crowd(seen, 10.0, 3, 4, 4)
+    assert crowding.overloaded(seen.service) == ""
+    crowd(seen, 15.0, 12, 4, 3)
+    sentence = "all replicas have as many requests as they may (max_concurrent = 4), and 12 wait"
+    assert crowding.overloaded(seen.service) == sentence
+    (decision,) = notice.decide("web", [], "", overload=sentence)
+    assert (decision.rule, decision.facts["scope"]) == ("P13", "overload")
+    crowd(seen, 15.1, 0, 4, 4)
+    assert crowding.overloaded(seen.service) == ""
+
+
+@pytest.mark.parametrize(("queued", "sessions"), [(0, (4, 4)), (5, (4, 0)), (5, ())])
+def test_full_replicas_or_a_queue_alone_are_no_overload(queued: int, sessions: tuple[int, ...]) -> None:
+    seen = Seen()
+    seen.service.desired = desired(service(replicas=2, limits=Limits(max_concurrent=4)))
+    for at in (10.0, 20.0):
+        crowd(seen, at, queued, *sessions)
+    assert crowding.overloaded(seen.service) == ""

@@ -7,7 +7,7 @@ evidence is in `detect`. The loop is woken only by news: a good answer of a heal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from perdure.control import sample, world
+from perdure.control import crowding, sample, world
 from perdure.control.tell import Tell
 from perdure.control.world import ServiceState, SlotState, Totals, World
 from perdure.detect import limits, peers, self_health, stall, suspect, traffic, vantage
@@ -94,6 +94,8 @@ class Observer:
             if service is None:
                 continue
             service.backend, service.backend_at, service.lingering = backend, reading.at, reading.lingering
+            crowded = crowding.crowded(service, backend)
+            service.crowded_since_at = (service.crowded_since_at or reading.at) if crowded else None
             self._served(service, backend, reading)
             if self.sampler.take(service, lines.get(service.name, ()), reading.at):
                 self._touch_suspected(service)

@@ -34,6 +34,8 @@ class Facts:
     """What to tell of a disk that is nearly full."""
     certificate: str = ""
     """What to tell of a certificate that ends soon."""
+    overload: str = ""
+    """What to tell when clients ask for more than the replicas may do at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def decide(facts: Facts, now: float) -> Plan:
         *isolate.decide(standings, desired.replicas, isolate.Shared(shared, shared_now | told, common)),
         *isolate.undecided(service.name, facts.undecided),
         *isolate.unheard(service.name, standings, f"{service.name} {isolate.MONITOR_KEY}" in facts.told),
-        *notice.decide(service.name, standings, facts.space, facts.certificate),
+        *notice.decide(service.name, standings, facts.space, facts.certificate, facts.overload),
         *restart.condemn(service, standings, shared, facts.bucket, now),
         *renew.decide(desired, standings),
         *replicate.decide(desired, standings, facts.dependencies_ready, now),

@@ -99,6 +99,8 @@ class ServiceState:
     backend_at: float = 0.0
     lingering: frozenset[int] = frozenset()
     """Ports of replicas that a HAProxy which was replaced still talks to."""
+    crowded_since_at: float | None = None
+    """Since when requests wait at HAProxy although every replica that serves has as many as it may."""
     look_at: float = 0.0
     """When the service is looked at next, if nothing is observed before."""
     removed: bool = False

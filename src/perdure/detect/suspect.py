@@ -14,19 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from perdure.detect import (
-    cusum,
-    digest,
-    forecast,
-    heartbeat,
-    limits,
-    probe,
-    process,
-    sampled,
-    stall,
-    traffic,
-    vantage,
-)
+from perdure.detect import cusum, digest, forecast, heartbeat, limits, probe, process, sampled, stall, traffic, vantage
 from perdure.detect.times import Times
 from perdure.model.evidence import Beat, EvidenceClass, Held, Outcome, Probed, Sighted
 from perdure.model.service import CONFIRMING, Service

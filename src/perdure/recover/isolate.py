@@ -81,7 +81,7 @@ def unheard(service: str, standings: Sequence[Standing], told: bool) -> list[Dec
         f"no replica answers Perdure's own questions, although HAProxy reaches {reached} of them:"
         " Perdure's path to them is to blame, and nobody is isolated or restarted for it"
     )
-    facts = {"silent": len(blind), "answering": reached}
+    facts: dict[str, Fact] = {"scope": "monitor", "silent": len(blind), "answering": reached}
     return [Decision("R16", service, sentence, Note(MONITOR_KEY), facts, Severity.ALARM)]
 
 
@@ -133,11 +133,14 @@ def _suspect(standing: Standing) -> list[Decision]:
 
 def _shared(standing: Standing, verdict: Verdict) -> Decision:
     service = standing.slot.service
+    on_host = verdict.sign is Sign.BLOCKED
+    cause = "the cause is this host (a disk that does not answer)" if on_host else "the cause is shared"
     sentence = (
-        f"half of the replicas or more show the same sign ({verdict.sign.value}): the cause is shared,"
+        f"half of the replicas or more show the same sign ({verdict.sign.value}): {cause},"
         f" nobody is isolated; for example {standing.slot}: {verdict.sentence}"
     )
-    facts = {"sign": verdict.sign.value, "endpoint": verdict.endpoint}
+    scope = "host" if on_host else "shared"
+    facts: dict[str, Fact] = {"scope": scope, "sign": verdict.sign.value, "endpoint": verdict.endpoint}
     return Decision("R05", service, sentence, Note(shared_key(verdict.sign)), facts, Severity.ALARM)
 
 

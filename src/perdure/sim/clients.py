@@ -25,6 +25,8 @@ class Tally:
     """Requests a second, on average."""
     slow_share: float = 0.0
     """Of all requests, in [0, 1]: those that a replica works on for `SLOW_S`."""
+    takes_s: float = 0.0
+    """How long a replica works on any other, on average."""
     sent: int = 0
     answered: int = 0
     failed: int = 0
@@ -60,6 +62,8 @@ class Population(Clients):
                 request = Request(name, now)
                 if tally.slow_share and random.random() < tally.slow_share:
                     request.slow_s = SLOW_S
+                if tally.takes_s:
+                    request.slow_s += random.expovariate(1.0 / tally.takes_s)
                 if tally.bad_share and random.random() < tally.bad_share:
                     request.bad = True
                 if tally.large_share and random.random() < tally.large_share:

@@ -173,6 +173,22 @@ def pause(world: World, step: Step) -> None:
         later(world, step, lambda: world.kernel.send(one, "SIGCONT"))
 
 
+def load(world: World, step: Step) -> None:
+    """B6: five times as many requests as before."""
+    tally = world.clients.tallies.get(step.service)
+    if tally is not None:
+        rate, tally.rate = tally.rate, 5.0 * tally.rate
+        later(world, step, lambda: setattr(tally, "rate", rate))
+
+
+def slower(world: World, step: Step) -> None:
+    """B14: a backup makes everything 1.5 times slower, on all replicas."""
+    tally = world.clients.tallies.get(step.service)
+    if tally is not None:
+        takes_s, tally.takes_s = tally.takes_s, 1.5 * tally.takes_s
+        later(world, step, lambda: setattr(tally, "takes_s", takes_s))
+
+
 def bad_requests(world: World, step: Step) -> None:
     """B10: clients send requests that no replica can answer."""
     tally = world.clients.tallies.get(step.service)
@@ -240,9 +256,11 @@ FAULTS: dict[str, Doing] = {
     "B1": monitor_stopped,
     "B4": clock_jump,
     "B5": pause,
+    "B6": load,
     "B10": bad_requests,
     "B11": single_error,
     "B12": little_traffic,
+    "B14": slower,
     **faults_network.FAULTS,
 }
 

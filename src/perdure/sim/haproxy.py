@@ -178,6 +178,8 @@ class SimulatedHAProxy:
         else:
             server.response_errors += 1
             self.clients.answered(request, Reply.REFUSED)
+        if self.working:
+            self._waiting(backend, self.kernel.loop.time())
 
     def _unfly(self, request: Request) -> None:
         if request.server is not None:
@@ -231,7 +233,7 @@ class SimulatedHAProxy:
         waiting = backend.waiting
         while waiting and now - waiting[0].entered_at > backend.service.limits.queue_timeout_s:
             self.clients.answered(waiting.popleft(), Reply.REFUSED)
-        while waiting and any(server.open for server in backend.servers):
+        while waiting and any(server.open and not backend.full(server) for server in backend.servers):
             self.take(waiting.popleft())
 
     def _tired(self, backend: SimulatedBackend, server: SimulatedServer, now: float) -> None:

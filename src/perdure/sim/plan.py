@@ -59,10 +59,11 @@ BETWEEN_SHARE = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """The clients of one service: requests a second, and the share of slow ones."""
+    """The clients of one service: requests a second, the share of slow ones, and how long the others take."""
 
     rate: float
     slow_share: float
+    takes_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

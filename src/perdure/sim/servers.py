@@ -93,6 +93,11 @@ class SimulatedBackend:
     waiting: deque[Request] = field(default_factory=deque)
     turn: int = 0
 
+    def full(self, server: SimulatedServer) -> bool:
+        """Whether it has as many requests as it may."""
+        most = self.service.limits.max_concurrent
+        return most is not None and len(server.flights) >= most
+
     def choose(self, avoid: SimulatedServer | None) -> SimulatedServer | None:
         """The open server with the fewest requests, in turns; the one that just failed the request only if alone."""
         servers = self.servers
@@ -100,13 +105,13 @@ class SimulatedBackend:
         best: SimulatedServer | None = None
         for step in range(count):
             server = servers[(self.turn + step) % count]
-            if not server.up or server.admin is not Admin.READY or server is avoid:
+            if not server.up or server.admin is not Admin.READY or server is avoid or self.full(server):
                 continue
             if best is None or server.busy < best.busy:
                 best = server
         if best is not None:
             self.turn = (servers.index(best) + 1) % count
-        elif avoid is not None and avoid.open and avoid in servers:
+        elif avoid is not None and avoid.open and avoid in servers and not self.full(avoid):
             best = avoid
         return best
 
