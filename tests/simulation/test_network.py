@@ -128,3 +128,25 @@ def test_b3_a_request_that_waits_since_before_accuses_nobody_whom_the_monitor_do
     run = played(at("F24", 10.0, 2, length_s=10.0), at("B3", 31.0, length_s=7.0), until_at=60.0)
     assert not run.instants(REACTED)
     assert not run.broken
+
+
+@pytest.mark.parametrize("phase_s", PHASES_S)
+def test_b3_a_daemon_that_starts_deaf_accuses_nobody_when_it_hears_the_first(phase_s: float) -> None:
+    """Seeds 9120 and 9122: it had never heard anybody, so it did not know that it had been deaf."""
+    run = played(
+        at("kill daemon", 10.0, length_s=2.0), at("B3", 11.0 + phase_s, length_s=6.0), at("F1", 14.0, 1), until_at=40.0
+    )
+    assert not run.instants(REACTED)
+    assert not run.broken
+
+
+@pytest.mark.parametrize("phase_s", PHASES_S)
+@pytest.mark.parametrize("interval_s", [1.0, 2.0, 5.0])
+@pytest.mark.parametrize("length_s", [2.1, 2.4, 3.0, 6.0])
+def test_b3_with_checks_of_several_intervals_accuses_nobody(length_s: float, interval_s: float, phase_s: float) -> None:
+    """Seed 9191: the first one that was heard again answered a check that is asked every two seconds."""
+    checks = (replace(WEB.checks[0], interval_s=interval_s), Check(CheckKind.HTTP, "/orders", interval_s=2.0))
+    step = at("B3", 10.0 + phase_s, length_s=length_s)
+    run = played(step, service=replace(WEB, checks=checks), until_at=25.0)
+    assert not run.instants(REACTED)
+    assert not run.broken

@@ -1,5 +1,6 @@
 """A replica that does not answer the monitor, seen from HAProxy: when its silence counts, and when it does not."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -112,7 +113,7 @@ def test_when_nobody_answers_a_long_silence_counts_where_haproxy_sees_nothing_ei
 
 def test_when_the_first_one_is_heard_again_the_silence_of_the_others_begins_anew() -> None:
     hearing = vantage.hear(vantage.hear(Hearing(), 9.8, 1.0), 20.0, 1.0)
-    assert hearing == Hearing(20.0, 9.8, 20.0)
+    assert hearing == Hearing(20.0, frozenset(), 9.8, 20.0)
     late = replace(SILENT, unanswered_last_at=19.8, ended_at=20.8)
     assert not vantage.silence(late, NONE, IDLE, UP, Heard(hearing, 21.0)).counts
     still = replace(SILENT, unanswered_last_at=21.5, ended_at=22.5)
@@ -123,7 +124,20 @@ def test_answers_at_their_usual_intervals_are_no_deafness() -> None:
     hearing = Hearing()
     for asked_at in (1.0, 2.02, 2.5, 3.5, 3.4):
         hearing = vantage.hear(hearing, asked_at, 1.0)
-    assert hearing == Hearing(3.5)
+    assert hearing == Hearing(3.5, frozenset(), -math.inf, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("missed", "deaf"), [((), False), (("web/1#1", "web/1#1"), False), (("web/1#1", "web/2#1"), True)]
+)
+def test_with_long_intervals_several_that_were_asked_in_vain_make_it_deafness(
+    missed: tuple[str, ...], deaf: bool
+) -> None:
+    hearing = vantage.hear(vantage.hear(Hearing(), 10.0, 5.0), 12.0, 5.0)
+    for replica in missed:
+        hearing = vantage.miss(hearing, replica)
+    hearing = vantage.hear(hearing, 14.3, 5.0)
+    assert hearing == Hearing(14.3, frozenset(), *((12.0, 14.3) if deaf else (-math.inf, 10.0)))
 
 
 def test_the_check_that_haproxy_asks_too_speaks_for_the_others() -> None:

@@ -61,10 +61,12 @@ class Observer:
             self.touch(slot.service)
 
     def _hear(self, service: ServiceState, probed: Probed) -> None:
-        """Whether the monitor hears anybody; a check that was just taken out of the file is none."""
-        intervals = [check.interval_s for check in service.rules.service.asked if check.label == probed.check]
-        if probed.outcome is Outcome.GOOD and intervals:
-            service.hearing = vantage.hear(service.hearing, probed.started_at, intervals[0])
+        """Whether the monitor hears anybody."""
+        if probed.outcome is Outcome.GOOD:
+            interval_s = min([check.interval_s for check in service.rules.service.asked], default=1.0)
+            service.hearing = vantage.hear(service.hearing, probed.started_at, interval_s)
+        elif probed.outcome is Outcome.TIMEOUT:
+            service.hearing = vantage.miss(service.hearing, probed.replica)
 
     def on_pause(self, pause: self_health.Pause) -> None:
         """The monitor itself did not run: nobody's silence counts for that time."""

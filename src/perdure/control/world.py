@@ -178,7 +178,8 @@ def _silences(service: ServiceState, now: float) -> dict[int, vantage.Silence]:
     for number, slot in service.slots.items():
         overdue = stall.overdue(slot.belief.stalled)
         each = (one for label, one in slot.belief.asked.items() if overdue or not label.startswith(CONFIRMING))
-        asked = vantage.silent(each, now, own.label) if slot.live else None
+        begun = slot.replica is not None and slot.live and slot.replica.state is not State.STARTING
+        asked = vantage.silent(each, now, own.label) if begun else None
         if asked is None:
             continue
         carried = service.backend is not None

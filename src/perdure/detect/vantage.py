@@ -45,6 +45,8 @@ CHECK_S, CHECK_FAST_S = 2.0, 0.5
 """How often HAProxy asks, and how soon again when it got no answer; the second time in vain, the server is down."""
 DEAF_INTERVALS = 1.5
 """Nobody was heard for so many intervals of the checks: then the monitor was deaf meanwhile."""
+DEAF_S_MIN = 1.0
+"""And when it was so for longer than this, while several replicas were asked in vain."""
 SAME_MOMENT_S = 0.5
 """A path breaks between two questions that were asked one right after the other: a peer must be heard later."""
 READ_S_MAX = 1.0
@@ -77,6 +79,8 @@ class Hearing:
     """When a question to any replica of the service was last answered well, and when that was longer ago than usual."""
 
     at: float = -math.inf
+    vain: frozenset[str] = frozenset()
+    """Replicas that have left a question without an answer since."""
     deaf_from_at: float = -math.inf
     deaf_until_at: float = -math.inf
 
@@ -145,10 +149,20 @@ def _reached(answers: Answers, seen: Seen, since_at: float, now: float) -> View:
 
 
 def hear(hearing: Hearing, asked_at: float, interval_s: float) -> Hearing:
-    """Note that a question that was asked at this instant was answered well; the service is asked each `interval_s`."""
-    if asked_at - hearing.at > DEAF_INTERVALS * interval_s and hearing.at > -math.inf:
-        return Hearing(asked_at, hearing.at, asked_at)
-    return Hearing(max(asked_at, hearing.at), hearing.deaf_from_at, hearing.deaf_until_at)
+    """Note that a question that was asked at this instant was answered well; some check is asked each `interval_s`.
+
+    Before the first one the monitor was deaf, too: a daemon may have been started while it reaches nobody.
+    """
+    gap_s = asked_at - hearing.at
+    if gap_s > DEAF_INTERVALS * interval_s or (gap_s > DEAF_S_MIN and len(hearing.vain) >= 2):
+        return Hearing(asked_at, frozenset(), hearing.at, asked_at)
+    vain = frozenset() if gap_s > 0.0 else hearing.vain
+    return Hearing(max(asked_at, hearing.at), vain, hearing.deaf_from_at, hearing.deaf_until_at)
+
+
+def miss(hearing: Hearing, replica: str) -> Hearing:
+    """Note that a question to this replica got no answer."""
+    return hearing if replica in hearing.vain else replace(hearing, vain=hearing.vain | {replica})
 
 
 def silence(asked: probe.Asked, answers: Answers, stalled: stall.Stall, seen: Seen, heard: Heard) -> Silence:
