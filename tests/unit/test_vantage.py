@@ -94,6 +94,7 @@ def test_when_nobody_answers_a_request_that_was_handed_over_since_makes_it_count
         (DOWN, NONE, 13.1, True),
         (UP, NONE, 13.1, False),
         (UP, BUSY, 13.1, False),
+        (replace(UP, same_question=False, shared_question=False), NONE, 13.1, True),  # it only connects
         (
             replace(UP, same_question=False),
             NONE,

@@ -184,7 +184,8 @@ def _silences(service: ServiceState, now: float) -> dict[int, vantage.Silence]:
             continue
         carried = service.backend is not None
         read_at = service.backend_at if carried else -math.inf
-        seen = vantage.Seen(slot.down_seen_at is None, read_at, vantage.notices_s(own), asked.check == own.label)
+        same, too = asked.check == own.label, own.label in service.rules.probe_limits
+        seen = vantage.Seen(slot.down_seen_at is None, read_at, vantage.notices_s(own), same, too)
         heard = vantage.Heard(service.hearing, now)
         found[number] = vantage.silence(asked, slot.belief.answers, slot.belief.stalled, seen, heard)
     return found

@@ -72,6 +72,8 @@ class Seen:
     notices_s: float
     same_question: bool
     """It asks what the monitor gets no answer to."""
+    shared_question: bool = True
+    """It asks what the monitor asks as well, here or at another check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,15 +170,15 @@ def miss(hearing: Hearing, replica: str) -> Hearing:
 def silence(asked: probe.Asked, answers: Answers, stalled: stall.Stall, seen: Seen, heard: Heard) -> Silence:
     """Whether a silence that is too long for a pause counts, and what HAProxy sees.
 
-    When no question to anybody was answered since, those that HAProxy asks were not either: so it asks the same,
-    whichever check this is.
+    When no question to anybody was answered since, those that HAProxy asks as well were not either, whichever check
+    this is. Where it only connects, and the monitor runs a command, it cannot tell.
     """
     since_at, last_at, ended_at, now = asked.unanswered_since_at, asked.unanswered_last_at, asked.ended_at, heard.now
     assert since_at is not None and last_at is not None and ended_at is not None
     shown = view(answers, stalled, seen, since_at, now)
     taken = any(at > since_at and stalled.seen_at - at >= PAUSE_TOLERATED_S for at, _ in stalled.open)
     if heard.hearing.at < since_at + SAME_MOMENT_S:
-        unseen = _reached(answers, replace(seen, same_question=True), since_at, now) is View.UNSEEN
+        unseen = _reached(answers, replace(seen, same_question=seen.shared_question), since_at, now) is View.UNSEEN
         lasts = last_at - since_at >= RECONVERGENCE_S
         return Silence(shown, taken or (lasts and unseen), together=True)
     if heard.hearing.deaf_from_at - SAME_MOMENT_S < since_at <= heard.hearing.deaf_until_at:

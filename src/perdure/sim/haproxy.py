@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from perdure.model.replica import Process
+from perdure.model.service import Check, CheckKind
 from perdure.model.traffic import Admin, Answered
 from perdure.sim.kernel import Kernel, Reply, Runs
 from perdure.sim.link import SENT_AGAIN_S, Observer
@@ -225,7 +226,7 @@ class SimulatedHAProxy:
             self._waiting(backend, now)
             for server in backend.servers:
                 if server.admin is not Admin.MAINT and now >= server.check_at and not server.asking:
-                    self._check(server, backend.service.asked_by_balancer.timeout_s, now)
+                    self._check(server, backend.service.asked_by_balancer, now)
                 if server.flights:
                     self._tired(backend, server, now)
 
@@ -248,24 +249,25 @@ class SimulatedHAProxy:
                 server.response_errors += 1
                 self.clients.answered(request, Reply.HANG)
 
-    def _check(self, server: SimulatedServer, timeout_s: float, now: float) -> None:
-        reply = self._check_reply(server.port)
+    def _check(self, server: SimulatedServer, check: Check, now: float) -> None:
+        reply = self._check_reply(server.port, check)
         if reply is Reply.HANG:
             server.asking = True
-            self.kernel.loop.call_later(timeout_s, self._checked, server, server.port)
+            self.kernel.loop.call_later(check.timeout_s, self._checked, server, server.port, check)
         else:
             self._conclude(server, reply in (Reply.GOOD, Reply.ERROR), now)
 
-    def _checked(self, server: SimulatedServer, port: int) -> None:
+    def _checked(self, server: SimulatedServer, port: int, check: Check) -> None:
         server.asking = False
         if server.port == port:
-            self._conclude(server, self._check_reply(port) is Reply.GOOD, self.kernel.loop.time())
+            self._conclude(server, self._check_reply(port, check) is Reply.GOOD, self.kernel.loop.time())
 
-    def _check_reply(self, port: int) -> Reply:
-        """What its own check gets; packets that are sent again arrive in time."""
-        runs = self.kernel.at_port(port)
-        cut = runs is not None and self.kernel.network.cut(HAPROXY, runs.slot)
-        return Reply.HANG if cut else self.kernel.reply(port)
+    def _check_reply(self, port: int, check: Check) -> Reply:
+        """What its own check gets; packets that are sent again arrive in time, and who hangs still is connected to."""
+        runs, reply = self.kernel.at_port(port), self.kernel.reply(port)
+        if runs is not None and self.kernel.network.cut(HAPROXY, runs.slot):
+            return Reply.HANG
+        return Reply.GOOD if reply is Reply.HANG and check.kind is not CheckKind.HTTP else reply
 
     def _conclude(self, server: SimulatedServer, good: bool, now: float) -> None:
         if good:
