@@ -125,7 +125,7 @@ def test_b13_a_network_that_finds_new_paths_for_three_seconds_blames_nobody(
 
 def test_b3_a_request_that_waits_since_before_accuses_nobody_whom_the_monitor_does_not_hear() -> None:
     """Seed 9017: the answer to what clients ask was awaited over the path that was lost."""
-    run = played(at("F24", 10.0, 2, length_s=10.0), at("B3", 31.0, length_s=7.0), until_at=60.0)
+    run = played(at("F24", 28.0, 2, length_s=8.0), at("B3", 31.0, length_s=7.0), until_at=60.0)
     assert not run.instants(REACTED)
     assert not run.broken
 

@@ -79,7 +79,7 @@ class SimulatedHAProxy:
             return True
         server.requests += 1
         if runs is not None and network.swallows(HAPROXY, runs.slot, request.answer_bytes):
-            self._depart(server, runs, request)
+            self._fly(server, runs, request, max(request.slow_s, SENT_AGAIN_S))
             return True
         if runs is not None and (reply is Reply.HANG or request.slow_s > 0.0 or late_s):
             self._fly(server, runs, request, request.slow_s + late_s)
@@ -152,7 +152,8 @@ class SimulatedHAProxy:
         """A slow request is done, unless its replica is stopped or gone; its answer is sent until it gets through."""
         if request.runs is not runs:
             return
-        if self.kernel.network.cut(HAPROXY, runs.slot):
+        network, slot = self.kernel.network, runs.slot
+        if network.cut(HAPROXY, slot) or network.swallows(HAPROXY, slot, request.answer_bytes):
             self.kernel.loop.call_later(SENT_AGAIN_S, self._landed, request, runs)
         elif runs.hangs_since_at is not None:
             runs.waiting.append(lambda reply: self._woke(request, runs, reply))
