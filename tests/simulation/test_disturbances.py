@@ -55,8 +55,8 @@ def test_b6_more_than_all_replicas_may_do_is_told_once_as_overload() -> None:
     narrow = replace(WEB, limits=Limits(max_concurrent=2))
     run = played(at("B6", 30.0, length_s=12.0), service=narrow, takes_s=0.06, until_at=80.0)
     assert not run.instants(" (R01|R11) ")
-    assert len(run.instants("P13 web: all replicas have as many requests as they may .*: overload")) == 1
-    assert 30.0 + 5.0 <= run.first("P13 ") <= 30.0 + 8.0
+    assert len(run.instants("P16 web: all replicas have as many requests as they may .*: overload")) == 1
+    assert 30.0 + 5.0 <= run.first("P16 ") <= 30.0 + 8.0
 
 
 def test_b7_a_rolling_restart_and_a_drain_are_no_failures() -> None:

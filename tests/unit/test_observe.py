@@ -163,7 +163,7 @@ def test_requests_that_wait_because_all_replicas_are_full_are_overload_when_it_l
     sentence = "all replicas have as many requests as they may (max_concurrent = 4), and 12 wait"
     assert crowding.overloaded(seen.service) == sentence
     (decision,) = notice.decide("web", [], "", overload=sentence)
-    assert (decision.rule, decision.facts["scope"]) == ("P13", "overload")
+    assert (decision.rule, decision.facts["scope"]) == ("P16", "overload")
     crowd(seen, 15.1, 0, 4, 4)
     assert crowding.overloaded(seen.service) == ""
 

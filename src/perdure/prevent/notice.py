@@ -30,7 +30,7 @@ def decide(
     found = left_out(standings)
     if overload:
         sentence = f"{overload}: overload, nobody is isolated or restarted for it"
-        found.append(Decision("P13", service, sentence, Note("overload"), {"scope": "overload"}, Severity.ALARM))
+        found.append(Decision("P16", service, sentence, Note("overload"), {"scope": "overload"}, Severity.ALARM))
     if certificate:
         sentence = f"{certificate}; clients will not trust it after its end"
         found.append(Decision("P12", service, sentence, Note("certificate"), {}, Severity.ALARM))
