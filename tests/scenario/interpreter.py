@@ -15,7 +15,7 @@ from listed import ListedHost, ListedRunner
 from perdure.control import turn, world
 from perdure.control.execute import Executor
 from perdure.control.world import ServiceState, SlotState, World
-from perdure.detect import digest, peers, suspect, traffic
+from perdure.detect import digest, peers, stall, suspect, traffic, vantage
 from perdure.model.decision import Begin, Decision, Note
 from perdure.model.evidence import Beat, Exited, Held, Outcome, Probed, Served, Sighted
 from perdure.model.replica import Exit, Replica, Slot, State
@@ -52,6 +52,7 @@ class Interpreter:
         self.world = World()
         self.trace: list[str] = []
         self.in_flight: dict[int, int] = {}
+        self.waiting: dict[int, int] = {}
         self.mute: set[int] = set()
         self.silent: set[int] = set()
         self.broken: set[int] = set()
@@ -214,6 +215,19 @@ class Interpreter:
         for slot, one, others in zip(slots, served, without, strict=True):
             slot.belief = replace(slot.belief, seen=traffic.observe(slot.belief.seen, one, others))
 
+    def do_waits(self, slot: str, requests: str = "1") -> None:
+        """`waits web/1 2`: it is handed so many requests, and answers none from now on."""
+        self.waiting[Slot.parse(slot).number] = int(requests)
+        self._flown(self._slot(slot), int(requests), 0)
+
+    def do_answers(self, slot: str, requests: str) -> None:
+        """`answers web/1 9`: since the last reading it was handed so many requests and answered them well."""
+        self._flown(self._slot(slot), int(requests), int(requests))
+
+    def do_down(self, slot: str) -> None:
+        """`down web/1`: HAProxy's own checks hold it down."""
+        self._slot(slot).down_seen_at = self.clock.now()
+
     def do_digests(self, *said: str) -> None:
         """`digests a a b`: what each slot says of its data in one round; `-` says nothing."""
         slots = [self._service.slots[number] for number in range(1, len(said) + 1)]
@@ -293,6 +307,7 @@ class Interpreter:
         name = self._service.slots[slot.number].replica
         assert name is not None and name.process is not None
         process = name.process
+        self.waiting.pop(slot.number, None)
         if slot.number in self.broken:
             self._later(0.1, lambda: self.runner.end(process, Exit(1)))
         elif slot.number not in self.mute:
@@ -346,11 +361,21 @@ class Interpreter:
                 admin = Admin.READY if slot.replica.state in (State.READY, State.SUSPECT) else Admin.DRAIN
                 sessions = self.in_flight.get(number, 0)
                 servers.append(Server(f"s{number}", slot.replica.port, admin, True, sessions, 0, Counters()))
+                if self.waiting.get(number):
+                    self._flown(slot, 0, 0)
         service.backend, service.backend_at = Backend(service.name, tuple(servers)), self.clock.now()
+
+    def _flown(self, slot: SlotState, requests: int, answers: int) -> None:
+        now, waiting = self.clock.now(), self.waiting.get(slot.slot.number, 0)
+        stalled = stall.observe(slot.belief.stalled, now, requests, answers, waiting)
+        counted = vantage.observe(slot.belief.answers, now, answers, waiting)
+        slot.belief = replace(slot.belief, stalled=stalled, answers=counted)
 
     def _observe(self, slot: str, evidence: Probed | Sighted | Beat) -> None:
         state = self._slot(slot)
         state.belief = suspect.observe(state.belief, evidence, self._service.rules)
+        if isinstance(evidence, Probed) and evidence.outcome is Outcome.GOOD:
+            self._service.hearing = vantage.hear(self._service.hearing, evidence.started_at, 1.0)
 
     def _want(self, **changed: object) -> None:
         self._service.desired = replace(self._wanted, **changed)  # type: ignore[arg-type]

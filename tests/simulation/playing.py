@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from perdure.model.service import Address, Check, CheckKind, Restart, Service
 from perdure.sim import checkers, plan, run
-from perdure.sim.faults import Step
+from perdure.sim.step import Step
 from perdure.sim.world import Watcher, World
 
 WEB = Service(
@@ -60,11 +60,12 @@ def played(
     rate: float = 40.0,
     boot_s: float = 0.4,
     slow_share: float = 0.0,
+    takes_s: float = 0.0,
     watchers: Sequence[Watcher] | None = None,
     seed: int = 1,
 ) -> Played:
     """Play these steps in a world of one service."""
-    traffic = {service.name: plan.Traffic(rate, slow_share)}
+    traffic = {service.name: plan.Traffic(rate, slow_share, takes_s)}
     quiet_at = max([0.0, *(step.at + step.length_s for step in steps)])
     drawn = plan.Plan(
         (service,), {service.name: boot_s}, traffic, tuple(steps), max(1.0, until_at - quiet_at - plan.MARGIN_S)

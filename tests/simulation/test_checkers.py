@@ -107,7 +107,8 @@ def test_a_power_cut_that_loses_an_acknowledged_command_is_caught(monkeypatch: p
 
 
 def test_requests_that_are_cut_instead_of_tried_again_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    from perdure.sim.haproxy import Request, SimulatedBackend, SimulatedHAProxy
+    from perdure.sim.haproxy import SimulatedHAProxy
+    from perdure.sim.servers import Request, SimulatedBackend
 
     def never(self: SimulatedHAProxy, backend: SimulatedBackend, request: Request) -> bool:
         return False

@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 from playing import WEB, at, played, with_replicas
 
+from perdure.model.service import Limits
+
 PHASES_S = (0.0, 0.13, 0.29, 0.5, 0.71, 0.93)
 
 
@@ -38,6 +40,23 @@ def test_b5_a_pause_of_up_to_two_seconds_is_forgiven(length_s: float, phase_s: f
     assert not run.reactions
     assert run.failed == 0
     assert not run.broken
+
+
+@pytest.mark.parametrize("replicas", [2, 3])
+def test_b6_five_times_the_load_on_all_replicas_accuses_none(replicas: int) -> None:
+    step = at("B6", 50.0, length_s=20.0)
+    run = played(step, service=with_replicas(replicas), takes_s=0.02, until_at=90.0)
+    assert not run.reactions
+    assert run.failed == 0
+    assert not run.broken
+
+
+def test_b6_more_than_all_replicas_may_do_is_told_once_as_overload() -> None:
+    narrow = replace(WEB, limits=Limits(max_concurrent=2))
+    run = played(at("B6", 30.0, length_s=12.0), service=narrow, takes_s=0.06, until_at=80.0)
+    assert not run.instants(" (R01|R11) ")
+    assert len(run.instants("P16 web: all replicas have as many requests as they may .*: overload")) == 1
+    assert 30.0 + 5.0 <= run.first("P16 ") <= 30.0 + 8.0
 
 
 def test_b7_a_rolling_restart_and_a_drain_are_no_failures() -> None:
@@ -93,6 +112,14 @@ def test_b11_a_single_error_is_nothing(phase_s: float) -> None:
 def test_b12_a_failure_of_one_of_very_few_requests_is_nothing() -> None:
     run = played(at("B12", 10.0, length_s=30.0), until_at=50.0)
     assert not run.reactions
+    assert not run.broken
+
+
+@pytest.mark.parametrize("phase_s", PHASES_S)
+def test_b14_a_backup_that_makes_everything_slower_accuses_none(phase_s: float) -> None:
+    run = played(at("B14", 50.0 + phase_s, length_s=40.0), takes_s=0.02, until_at=110.0)
+    assert not run.reactions
+    assert run.failed == 0
     assert not run.broken
 
 

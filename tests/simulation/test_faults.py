@@ -1,9 +1,12 @@
 """Faults of the catalogue, by their names there, in virtual time: what Perdure does, and how soon."""
 
+from dataclasses import replace
+
 import pytest
 from playing import at, played, with_replicas
 
 from perdure.control import status
+from perdure.model.service import Check, CheckKind
 from perdure.sim.world import Watcher, World
 
 
@@ -44,6 +47,18 @@ def test_f3_a_hang_is_isolated_within_three_seconds_and_costs_no_request(choice:
     assert run.first("R01 web/3") - (10.0 + phase_s) <= 3.0 + 0.01 + (0.3 if choice else 0.0)
     assert run.first("P06 web/3", 11.0) < 16.0
     assert run.failed == 0
+    assert not run.broken
+
+
+@pytest.mark.parametrize("rate", [0.0, 40.0])
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_f3_a_hang_of_all_that_only_a_command_can_see_is_repaired(replicas: int, rate: float) -> None:
+    """HAProxy connects to who hangs, so it is no witness that they answer."""
+    asked = replace(with_replicas(replicas), checks=(Check(CheckKind.COMMAND, command=("ask",)),))
+    steps = [at("F3", 10.0, number, choice=0.7) for number in range(1, replicas + 1)]
+    run = played(*steps, service=asked, rate=rate, until_at=40.0)
+    assert run.first("R11 web/1") - 10.0 <= 6.0 + 5.0 * (replicas - 1)
+    assert not run.instants(" R16 ")
     assert not run.broken
 
 

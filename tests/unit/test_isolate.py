@@ -11,7 +11,7 @@ from perdure.control import turn
 from perdure.model.decision import Advance, Note
 from perdure.model.event import Severity
 from perdure.model.replica import Event, State
-from perdure.model.standing import Standing
+from perdure.model.standing import Standing, View
 from perdure.model.verdict import DEFINITIVE, Common, Sign
 from perdure.recover import isolate
 from perdure.recover.isolate import Shared
@@ -145,3 +145,22 @@ def test_definitive_evidence_goes_before_any_other(facts: turn.Facts) -> None:
 def test_only_the_acquitted_are_readmitted(facts: turn.Facts) -> None:
     readmitted = {one.subject for one in isolate.decide(facts.standings, 3, NOTHING_SHARED) if one.rule == "R02"}
     assert readmitted == {str(one.slot) for one in facts.standings if one.acquitted}
+
+
+def test_replicas_that_all_wait_inside_the_kernel_accuse_the_host() -> None:
+    both = [standing(number, verdict=verdict(Sign.BLOCKED)) for number in (1, 2)]
+    shared = isolate.Shared(frozenset({Sign.BLOCKED}), frozenset({Sign.BLOCKED}))
+    told = isolate.decide(both, 2, shared)
+    assert {one.rule for one in told} == {"R05"}
+    assert {one.facts["scope"] for one in told} == {"host"}
+    assert "the cause is this host (a disk that does not answer)" in told[0].sentence
+
+
+def test_a_monitor_that_nobody_answers_blames_itself_when_haproxy_reaches_somebody() -> None:
+    reached = standing(1, view=View.ANSWERS, blind=True)
+    unknown = standing(2, view=View.UP, blind=True)
+    assert isolate.unheard("web", [unknown], told=False) == []
+    (decision,) = isolate.unheard("web", [reached, unknown], told=False)
+    assert (decision.rule, decision.facts["scope"]) == ("R16", "monitor")
+    assert isolate.unheard("web", [unknown], told=True)[0].change == decision.change
+    assert isolate.unheard("web", [standing(1)], told=True) == []

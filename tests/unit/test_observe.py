@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from facts import HEALTHZ, desired, replica, service
 
+from perdure.control import crowding
 from perdure.control.observe import Observer
 from perdure.control.world import ServiceState, SlotState, Totals, World
 from perdure.detect import cusum, deadly, suspect
@@ -13,7 +14,9 @@ from perdure.detect.self_health import Pause
 from perdure.model.event import Fact, Severity
 from perdure.model.evidence import Outcome, Probed, Sighted
 from perdure.model.replica import Process, Slot, State
+from perdure.model.service import Limits
 from perdure.model.traffic import Admin, Backend, Counters, Reading, Server
+from perdure.prevent import notice
 
 
 class Ports:
@@ -153,3 +156,34 @@ def test_nothing_is_tried_again_while_a_request_seems_to_end_replicas(seen: Seen
     seen.read(5.0 + deadly.KEPT_S, Counters(requests=9, retries=1), Counters())
     assert seen.service.retries_off_since_at is None
     assert [rule for rule, _, _ in seen.told] == ["P21"]
+
+
+def crowd(seen: Seen, at: float, queued: int, *sessions: int) -> None:
+    servers = [
+        Server(f"s{number}", 21_000 + number, Admin.READY, True, has, 0, Counters())
+        for number, has in enumerate(sessions, start=1)
+    ]
+    seen.observer.on_reading(Reading(at, 7, (Backend("web", tuple(servers), queued),)))
+
+
+def test_requests_that_wait_because_all_replicas_are_full_are_overload_when_it_lasts() -> None:
+    seen = Seen()
+    seen.service.desired = desired(service(replicas=2, limits=Limits(max_concurrent=4)))
+    crowd(seen, 10.0, 3, 4, 4)
+    assert crowding.overloaded(seen.service) == ""
+    crowd(seen, 15.0, 12, 4, 3)
+    sentence = "all replicas have as many requests as they may (max_concurrent = 4), and 12 wait"
+    assert crowding.overloaded(seen.service) == sentence
+    (decision,) = notice.decide("web", [], notice.Conditions(overload=sentence))
+    assert (decision.rule, decision.facts["scope"]) == ("P16", "overload")
+    crowd(seen, 15.1, 0, 4, 4)
+    assert crowding.overloaded(seen.service) == ""
+
+
+@pytest.mark.parametrize(("queued", "sessions"), [(0, (4, 4)), (5, (4, 0)), (5, ())])
+def test_full_replicas_or_a_queue_alone_are_no_overload(queued: int, sessions: tuple[int, ...]) -> None:
+    seen = Seen()
+    seen.service.desired = desired(service(replicas=2, limits=Limits(max_concurrent=4)))
+    for at in (10.0, 20.0):
+        crowd(seen, at, queued, *sessions)
+    assert crowding.overloaded(seen.service) == ""

@@ -12,7 +12,7 @@ from perdure.control import turn
 from perdure.model.decision import Decision, End, Kill
 from perdure.model.replica import State
 from perdure.model.service import Restart
-from perdure.model.standing import History, Standing
+from perdure.model.standing import History, Standing, View
 from perdure.model.verdict import Sign
 from perdure.recover import restart
 from perdure.recover.restart import Bucket
@@ -81,6 +81,28 @@ def test_failed_requests_alone_restart_a_replica_only_when_it_relapses() -> None
 @pytest.mark.parametrize("sign", [Sign.STATUS, Sign.CONTENT])
 def test_a_shared_error_restarts_nobody(sign: Sign) -> None:
     assert condemned(bad(1, sign), bad(2, sign), now=10_000.0, shared=frozenset({sign})) == []
+
+
+@pytest.mark.parametrize(
+    ("view", "endpoint", "patience_s"),
+    [
+        (View.WAITS, "http /healthz", 0.0),
+        (View.UNSEEN, "http /healthz", 0.0),
+        (View.ANSWERS, "http /healthz", None),  # HAProxy asks the same, and is answered
+        (View.UP, "http /healthz", None),
+        (View.ANSWERS, "http /export", 10.0),
+        (View.UNSEEN, "http /export", 0.0),
+    ],
+)
+def test_who_is_silent_to_the_monitor_alone_is_not_restarted(
+    view: View, endpoint: str, patience_s: float | None
+) -> None:
+    one = bad(1, Sign.HANG, view=view, verdict=replace(verdict(Sign.HANG), endpoint=endpoint))
+    if patience_s is None:
+        assert condemned(one, now=10_000.0) == []
+    else:
+        assert condemned(one, now=100.0 + patience_s - 0.01) == [] or patience_s == 0.0
+        assert [decision.rule for decision in condemned(one, now=100.0 + patience_s)] == ["R11"]
 
 
 @pytest.mark.parametrize("sign", [Sign.HANG, Sign.SILENT, Sign.REFUSED])

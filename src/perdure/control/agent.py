@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from perdure.control import journal, persist, turn, waiting, world
+from perdure.control import crowding, journal, persist, turn, waiting, world
 from perdure.control.carry import Cargo, Carrier
 from perdure.control.execute import Executor
 from perdure.control.monitor import Monitor
@@ -201,6 +201,7 @@ class Agent:
                     world.expiring(service, self.clock.wall()),
                     world.deadly_request(service, now),
                     tasks.sentence(service.started),
+                    crowding.overloaded(service),
                 ),
             ),
             now,

@@ -7,10 +7,10 @@ evidence is in `detect`. The loop is woken only by news: a good answer of a heal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from perdure.control import sample, world
+from perdure.control import crowding, sample, world
 from perdure.control.tell import Tell
 from perdure.control.world import ServiceState, SlotState, Totals, World
-from perdure.detect import limits, peers, self_health, stall, suspect, traffic
+from perdure.detect import limits, peers, self_health, stall, suspect, traffic, vantage
 from perdure.model.event import Fact, Severity
 from perdure.model.evidence import Beat, Held, Outcome, Probed, Served, Sighted
 from perdure.model.replica import Slot, State
@@ -53,11 +53,20 @@ class Observer:
         quiet = state.replica.state is State.READY and state.verdict is None
         if isinstance(evidence, Probed):
             asked = before.asked.get(evidence.check)
+            self._hear(service, evidence)
             quiet = quiet and evidence.outcome is Outcome.GOOD and (asked is None or not asked.misses)
         if isinstance(evidence, Held):
             quiet = limits.judge(state.belief.holdings) is None and state.verdict is None
         if not (quiet and not isinstance(evidence, Sighted)):
             self.touch(slot.service)
+
+    def _hear(self, service: ServiceState, probed: Probed) -> None:
+        """Whether the monitor hears anybody."""
+        if probed.outcome is Outcome.GOOD:
+            interval_s = min([check.interval_s for check in service.rules.service.asked], default=1.0)
+            service.hearing = vantage.hear(service.hearing, probed.started_at, interval_s)
+        elif probed.outcome is Outcome.TIMEOUT:
+            service.hearing = vantage.miss(service.hearing, probed.replica)
 
     def on_pause(self, pause: self_health.Pause) -> None:
         """The monitor itself did not run: nobody's silence counts for that time."""
@@ -87,6 +96,8 @@ class Observer:
             if service is None:
                 continue
             service.backend, service.backend_at, service.lingering = backend, reading.at, reading.lingering
+            crowded = crowding.crowded(service, backend)
+            service.crowded_since_at = (service.crowded_since_at or reading.at) if crowded else None
             self._served(service, backend, reading)
             if self.sampler.take(service, lines.get(service.name, ()), reading.at):
                 self._touch_suspected(service)
@@ -167,8 +178,11 @@ class Observer:
         if before == server.counters and not server.sessions and not stalled.open:
             return
         requests = server.counters.requests - before.requests
-        stalled = stall.observe(stalled, at, requests, server.counters.responses - before.responses, server.sessions)
-        slot.belief = replace(slot.belief, stalled=stalled)
+        responses = server.counters.responses - before.responses
+        stalled = stall.observe(stalled, at, requests, responses, server.sessions)
+        good = responses - (server.counters.responses_5xx - before.responses_5xx)
+        answers = vantage.observe(slot.belief.answers, at, good, server.sessions)
+        slot.belief = replace(slot.belief, stalled=stalled, answers=answers)
         if stall.overdue(stalled):
             self.touch(service.name)
             path = self.sampler.commonest(service.name)

@@ -56,6 +56,7 @@ def decide(facts: Facts, now: float) -> Plan:
     found = [
         *isolate.decide(standings, desired.replicas, isolate.Shared(shared, shared_now | told, common)),
         *isolate.undecided(service.name, facts.undecided),
+        *isolate.unheard(service.name, standings, f"{service.name} {isolate.MONITOR_KEY}" in facts.told),
         *notice.decide(service.name, standings, facts.conditions),
         *restart.condemn(service, standings, shared, facts.bucket, now),
         *renew.decide(desired, standings),

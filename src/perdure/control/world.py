@@ -4,12 +4,26 @@ The only mutable state of the control shell, changed by `agent` alone. Everythin
 in the store (`record`); the rest is evidence, which is gathered anew after a restart.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from perdure.detect import deadly, digest, process, readmit, sampled, space, stall, suspect, tasks, traffic
+from perdure.detect import (
+    deadly,
+    digest,
+    process,
+    readmit,
+    sampled,
+    space,
+    stall,
+    suspect,
+    tasks,
+    traffic,
+    vantage,
+)
 from perdure.model.replica import LIVE, SERVING, Replica, Slot, State
+from perdure.model.service import CONFIRMING
 from perdure.model.standing import Desired, History, Standing
 from perdure.model.traffic import Admin, Backend
 from perdure.model.verdict import Conviction, Deadly, Sign, Verdict
@@ -87,6 +101,7 @@ class ServiceState:
     """When each sign was last shared by half of the replicas."""
     notes: dict[str, str] = field(default_factory=dict)
     """Conditions that were told and still last: key -> sentence."""
+    hearing: vantage.Hearing = field(default_factory=vantage.Hearing)
     digests: digest.Rounds = field(default_factory=digest.Rounds)
     filled: space.Filled = field(default_factory=space.Filled)
     started: tasks.Started = field(default_factory=tasks.Started)
@@ -98,6 +113,8 @@ class ServiceState:
     backend_at: float = 0.0
     lingering: frozenset[int] = frozenset()
     """Ports of replicas that a HAProxy which was replaced still talks to."""
+    crowded_since_at: float | None = None
+    """Since when requests wait at HAProxy although every replica that serves has as many as it may."""
     look_at: float = 0.0
     """When the service is looked at next, if nothing is observed before."""
     removed: bool = False
@@ -137,14 +154,20 @@ def standings(service: ServiceState, now: float) -> tuple[Standing, ...]:
     for number in range(1, service.desired.replicas + 1):
         if number not in service.slots:
             service.slots[number] = SlotState(Slot(service.name, number))
-    return tuple(_standing(service, service.slots[number], now) for number in sorted(service.slots))
+    silences = _silences(service, now)
+    return tuple(
+        _standing(service, service.slots[number], silences.get(number), now) for number in sorted(service.slots)
+    )
 
 
-def judged(service: ServiceState, slot: SlotState, now: float) -> Verdict | None:
+def judged(
+    service: ServiceState, slot: SlotState, now: float, silence: vantage.Silence | None = None
+) -> Verdict | None:
     """The verdict on a slot's replica now; remembers since when there has been one."""
     replica = slot.replica
     convictable = replica is not None and replica.state not in (State.STOPPING, State.STOPPED)
-    verdict = suspect.judge(slot.belief, now, service.rules, _peered(service, slot)) if convictable else None
+    peered = replace(_peered(service, slot), silence_counts=silence is None or silence.counts) if convictable else None
+    verdict = suspect.judge(slot.belief, now, service.rules, peered) if peered is not None else None
     if verdict is None:
         slot.verdict_since_at = None
     elif slot.verdict_since_at is None or slot.verdict is None or slot.verdict.sign is not verdict.sign:
@@ -160,6 +183,26 @@ def _peered(service: ServiceState, slot: SlotState) -> suspect.Peered:
     known = sampled.pooled([slot.belief.endpoints, *(one.endpoints for one in others)])
     in_flight = stall.others([one.stalled for one in others], known, slot.belief.stalled.seen_at)
     return suspect.Peered(not others, in_flight)
+
+
+def _silences(service: ServiceState, now: float) -> dict[int, vantage.Silence]:
+    """Slots whose replicas have not answered the monitor for too long -> what HAProxy sees of them."""
+    own = service.rules.service.asked_by_balancer
+    found = {}
+    for number, slot in service.slots.items():
+        overdue = stall.overdue(slot.belief.stalled)
+        each = (one for label, one in slot.belief.asked.items() if overdue or not label.startswith(CONFIRMING))
+        begun = slot.replica is not None and slot.live and slot.replica.state is not State.STARTING
+        asked = vantage.silent(each, now, own.label) if begun else None
+        if asked is None:
+            continue
+        carried = service.backend is not None
+        read_at = service.backend_at if carried else -math.inf
+        same, too = asked.check == own.label, own.label in service.rules.probe_limits
+        seen = vantage.Seen(slot.down_seen_at is None, read_at, vantage.notices_s(own), same, too)
+        heard = vantage.Heard(service.hearing, now)
+        found[number] = vantage.silence(asked, slot.belief.answers, slot.belief.stalled, seen, heard)
+    return found
 
 
 def answered(service: ServiceState, slot: SlotState, now: float) -> bool:
@@ -192,9 +235,9 @@ def in_flight(service: ServiceState, replica: Replica) -> int | None:
     return None if server.admin is Admin.READY else server.sessions
 
 
-def _standing(service: ServiceState, slot: SlotState, now: float) -> Standing:
+def _standing(service: ServiceState, slot: SlotState, silence: vantage.Silence | None, now: float) -> Standing:
     replica = slot.replica
-    verdict = judged(service, slot, now)
+    verdict = judged(service, slot, now, silence)
     state = replica.state if replica is not None else None
     leaving = replica is not None and state in (State.DRAINING, State.ISOLATED)
     return Standing(
@@ -209,6 +252,8 @@ def _standing(service: ServiceState, slot: SlotState, now: float) -> Standing:
         acquitted=state is State.ISOLATED
         and slot.conviction is not None
         and readmit.acquits(slot.belief, slot.conviction, slot.history.relapses, now, service.rules),
+        view=silence.view if silence is not None else None,
+        blind=silence is not None and silence.together and not silence.counts,
         failing_share=traffic.failing_share(slot.belief.seen, now) if slot.live else None,
         failed=slot.belief.seen.tallies[1].failures,
         asked=slot.belief.seen.tallies[0].requests,

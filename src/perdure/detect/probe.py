@@ -63,6 +63,8 @@ class Asked:
     """The last eight outcomes, the newest last."""
     unanswered_since_at: float | None = None
     """When the oldest question of the current silence was asked; an error is an answer, too."""
+    unanswered_last_at: float | None = None
+    """When the newest of them was."""
     scores_before: cusum.Scores = cusum.NOTHING
     """The scores when the current silence began."""
     last_outcome: Outcome | None = None
@@ -111,9 +113,12 @@ def observe(asked: Asked, probed: Probed) -> Asked:
     missed = replace(seen, misses=asked.misses + 1, goods=0)
     if not silent:
         return replace(missed, unanswered_since_at=None)
-    if asked.unanswered_since_at is None:
-        return replace(missed, unanswered_since_at=probed.started_at, scores_before=asked.scores)
-    return replace(missed, unanswered_since_at=min(probed.started_at, asked.unanswered_since_at))
+    since_at, last_at = asked.unanswered_since_at, asked.unanswered_last_at
+    if since_at is None or last_at is None:
+        at = probed.started_at
+        return replace(missed, unanswered_since_at=at, unanswered_last_at=at, scores_before=asked.scores)
+    first_at, newest_at = min(probed.started_at, since_at), max(probed.started_at, last_at)
+    return replace(missed, unanswered_since_at=first_at, unanswered_last_at=newest_at)
 
 
 def judge(asked: Asked, now: float, limit: float) -> Verdict | None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from perdure.detect import cusum, digest, forecast, heartbeat, limits, probe, process, sampled, stall, traffic
+from perdure.detect import cusum, digest, forecast, heartbeat, limits, probe, process, sampled, stall, traffic, vantage
 from perdure.detect.times import Times
 from perdure.model.evidence import Beat, EvidenceClass, Held, Outcome, Probed, Sighted
 from perdure.model.service import CONFIRMING, Service
@@ -54,6 +54,7 @@ class Belief:
     seen: traffic.Seen = field(default_factory=traffic.Seen)
     endpoints: sampled.Endpoints = field(default_factory=dict)
     stalled: stall.Stall = field(default_factory=stall.Stall)
+    answers: vantage.Answers = field(default_factory=vantage.Answers)
     holdings: limits.Holdings = field(default_factory=limits.Holdings)
     memory: forecast.Trend = field(default_factory=forecast.Trend)
     descriptors: forecast.Trend = field(default_factory=forecast.Trend)
@@ -68,6 +69,8 @@ class Peered:
     """No other replica of the service serves."""
     in_flight: stall.Others = field(default_factory=stall.Others)
     """Asked for only when the replica seems to be stalled."""
+    silence_counts: bool = True
+    """Whether silence to the monitor says anything: not when it may be the monitor's own path (`vantage`)."""
 
 
 class Suspicion(NamedTuple):
@@ -137,20 +140,21 @@ def judge(belief: Belief, now: float, rules: Policy, others: Peered = Peered()) 
         return definitive
     for asked, limit in _declared(belief, rules):
         verdict = probe.judge(asked, now, limit)
-        if verdict is not None and not _same_cause(belief, verdict):
+        if verdict is not None and not _same_cause(belief, verdict) and (others.silence_counts or not _hangs(verdict)):
             return verdict
-    confirmed = _confirmed(belief, now, rules)
+    confirmed = _confirmed(belief, now, rules) if others.silence_counts else None
     if confirmed is not None:
         return confirmed
     every = rules.service.heartbeat
-    silent = heartbeat.judge(belief.told, now, every.every_s, rules.heartbeat_limit) if every else None
+    heard = every if others.silence_counts else None
+    silent = heartbeat.judge(belief.told, now, heard.every_s, rules.heartbeat_limit) if heard else None
     if silent is not None:
         return silent
     return (
         stall.judge(belief.stalled, others.in_flight, rules.traffic_limit)
         or sampled.judge(belief.endpoints, sampled.limit(rules.service.false_alarms_per_s, len(belief.endpoints)))
         or traffic.judge(belief.seen, rules.traffic_limit, others.alone)
-        or _two_halves(belief, now, rules)
+        or _two_halves(belief, now, rules, others.silence_counts)
     )
 
 
@@ -165,9 +169,13 @@ def _confirmed(belief: Belief, now: float, rules: Policy) -> Verdict | None:
     return None
 
 
+def _hangs(verdict: Verdict) -> bool:
+    return verdict.sign is Sign.HANG
+
+
 def _same_cause(belief: Belief, verdict: Verdict) -> bool:
     """Silence of a process that the kernel keeps from running is no second cause: `process` judges how long it is."""
-    return verdict.sign is Sign.HANG and belief.kernel.stopped_since_at is not None
+    return _hangs(verdict) and belief.kernel.stopped_since_at is not None
 
 
 def suspicions(belief: Belief, now: float, rules: Policy) -> tuple[Suspicion, ...]:
@@ -280,7 +288,7 @@ def _declared(belief: Belief, rules: Policy) -> Iterator[tuple[probe.Asked, floa
             yield asked, limit
 
 
-def _two_halves(belief: Belief, now: float, rules: Policy) -> Verdict | None:
+def _two_halves(belief: Belief, now: float, rules: Policy, silence_counts: bool) -> Verdict | None:
     halves: dict[EvidenceClass, Suspicion] = {}
     for suspicion in suspicions(belief, now, rules):
         known = halves.get(suspicion.evidence)
@@ -288,7 +296,10 @@ def _two_halves(belief: Belief, now: float, rules: Policy) -> Verdict | None:
             halves[suspicion.evidence] = suspicion
     for judged_apart in (EvidenceClass.PROCESS, EvidenceClass.LIMIT, EvidenceClass.STALL, EvidenceClass.DIGEST):
         halves.pop(judged_apart, None)
-    if EvidenceClass.PROBE in halves and not _speaks(belief.asked[halves[EvidenceClass.PROBE].endpoint], now):
+    if not silence_counts:
+        halves.pop(EvidenceClass.HEARTBEAT, None)
+    asked = belief.asked[halves[EvidenceClass.PROBE].endpoint] if EvidenceClass.PROBE in halves else None
+    if asked is not None and not _speaks(asked, now, silence_counts):
         halves.pop(EvidenceClass.PROBE)
     if len(halves) < 2:
         return None
@@ -305,6 +316,7 @@ def _two_halves(belief: Belief, now: float, rules: Policy) -> Verdict | None:
     )
 
 
-def _speaks(asked: probe.Asked, now: float) -> bool:
+def _speaks(asked: probe.Asked, now: float, silence_counts: bool) -> bool:
     """Silence speaks only when it lasted too long for a pause; any other miss speaks at once."""
-    return asked.misses > 0 and (asked.last_outcome is not Outcome.TIMEOUT or probe.silence_speaks(asked, now))
+    silence = silence_counts and probe.silence_speaks(asked, now)
+    return asked.misses > 0 and (asked.last_outcome is not Outcome.TIMEOUT or silence)

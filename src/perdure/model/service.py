@@ -198,6 +198,12 @@ class Service:
             return self.checks
         return (Check(CheckKind.TCP),)
 
+    @property
+    def asked_by_balancer(self) -> Check:
+        """What HAProxy's own checks ask: the first HTTP check; without one, a server only has to accept connections."""
+        kinds = {check.kind: check for check in reversed(self.checks)}
+        return kinds.get(CheckKind.HTTP) or kinds.get(CheckKind.TCP) or Check(CheckKind.TCP)
+
 
 @dataclass(frozen=True, slots=True)
 class Deployment:

@@ -4,6 +4,7 @@ These are the facts of the deciders in `prevent` and `recover`; `control.world` 
 """
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from perdure.model.replica import LIVE, SERVING, Replica, Slot, State
 from perdure.model.service import Service
@@ -53,6 +54,15 @@ class History:
     readmitted_at: float | None = None
 
 
+class View(StrEnum):
+    """What HAProxy sees of a replica that does not answer the monitor: a second vantage point."""
+
+    ANSWERS = "answers"  # it has answered clients, or HAProxy's own checks, since
+    UP = "up"  # nothing speaks against it, and nothing proves yet that it answers
+    WAITS = "waits"  # a request of a client gets no answer
+    UNSEEN = "unseen"  # HAProxy does not reach it, or nobody looks from there
+
+
 @dataclass(frozen=True, slots=True)
 class Filling:
     """A forecast: what a replica holds will reach its limit."""
@@ -76,6 +86,10 @@ class Standing:
     conviction: Conviction | None = None
     acquitted: bool = False
     """The evidence that convicted it has turned, and the hold-down is over."""
+    view: View | None = None
+    """What HAProxy sees of it while it does not answer the monitor; None: it does."""
+    blind: bool = False
+    """Its silence does not count, for nobody answers the monitor."""
     failing_share: float | None = None
     """Which share of its clients' requests it failed in the last 10 s; None: too few to say."""
     failed: float = 0.0

@@ -2,7 +2,8 @@
 
 A replica that serves and gets no requests while its peers are busy is a hole in the wall, not a rest: somebody took it
 out of HAProxy by hand, or its connections go elsewhere. A full disk strikes all replicas on it, and a restart frees
-nothing. A certificate that ends soon takes a person to renew. A wrong clock takes one to set.
+nothing. Overload is nobody's fault among the replicas, and fewer of them would make it worse. A certificate that ends
+soon takes a person to renew, a wrong clock one to set.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from perdure.model.verdict import Deadly
 
 DAY_S = 86_400.0
 EXPIRES_SOON_S = 14 * DAY_S
+CROWDED_S = 5.0
+"""A burst is over by then."""
 LEFT_OUT_S = 10.0
 PEER_REQUESTS_MIN = 30.0
 """Of each peer, faded over 10 s: the chance that least connections never chose a replica meanwhile is nil."""
@@ -32,6 +35,8 @@ class Conditions:
     """An endpoint whose requests seem to end who gets them."""
     tasks: str = ""
     """That hardly any thread can be started any more."""
+    overload: str = ""
+    """That clients ask for more than all replicas can do."""
 
 
 def decide(service: str, standings: Sequence[Standing], also: Conditions = Conditions()) -> list[Decision]:
@@ -39,16 +44,29 @@ def decide(service: str, standings: Sequence[Standing], also: Conditions = Condi
     found = [*left_out(standings), *wrong_clocks(service, standings)]
     if also.deadly is not None:
         found.append(_deadly(service, also.deadly))
+    if also.overload:
+        sentence = f"{also.overload}: overload, nobody is isolated or restarted for it"
+        found.append(Decision("P16", service, sentence, Note("overload"), {"scope": "overload"}, Severity.ALARM))
     if also.certificate:
         sentence = f"{also.certificate}; clients will not trust it after its end"
         found.append(Decision("P12", service, sentence, Note("certificate"), {}, Severity.ALARM))
     if also.tasks:
         sentence = f"{also.tasks}; what needs a new thread or process will fail"
-        found.append(Decision("P17", service, sentence, Note("tasks"), {}, Severity.ALARM))
+        found.append(Decision("P17", service, sentence, Note("tasks"), {"scope": "host"}, Severity.ALARM))
     if also.space:
         sentence = f"{also.space}; requests that write will fail on all replicas there"
-        found.append(Decision("P11", service, sentence, Note("disk"), {}, Severity.ALARM))
+        found.append(Decision("P11", service, sentence, Note("disk"), {"scope": "host"}, Severity.ALARM))
     return found
+
+
+def overloaded(max_concurrent: int, queued: int, crowded_s: float) -> str:
+    """What to tell when for `crowded_s` all replicas have had as many requests as they may, and others wait; empty
+    while that is short.
+    """
+    if crowded_s < CROWDED_S:
+        return ""
+    waiting = f"{queued} wait" if queued > 1 else "one waits"
+    return f"all replicas have as many requests as they may (max_concurrent = {max_concurrent}), and {waiting}"
 
 
 def expiring(left_s: float, check: str) -> str:

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from perdure.model.decision import Advance, Decision, Note
 from perdure.model.event import Fact, Severity
 from perdure.model.replica import Event, State
-from perdure.model.standing import Standing
+from perdure.model.standing import Standing, View
 from perdure.model.verdict import DEFINITIVE, Common, Sign, Verdict
+
+MONITOR_KEY = "monitor"
+"""The key of the note that says that the monitor is to blame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,20 @@ def undecided(service: str, sentence: str) -> list[Decision]:
     return [Decision("R09", service, f"{sentence}: nobody is isolated", Note("digests"), facts, Severity.ALARM)]
 
 
+def unheard(service: str, standings: Sequence[Standing], told: bool) -> list[Decision]:
+    """Tell that nobody answers the monitor, while some answer HAProxy; `told`: it was told, and may not be over."""
+    blind = [one for one in standings if one.blind]
+    reached = sum(1 for one in blind if one.view is View.ANSWERS)
+    if not reached and not (blind and told):
+        return []
+    sentence = (
+        f"no replica answers Perdure's own questions, although HAProxy reaches {reached} of them:"
+        " Perdure's path to them is to blame, and nobody is isolated or restarted for it"
+    )
+    facts: dict[str, Fact] = {"scope": "monitor", "silent": len(blind), "answering": reached}
+    return [Decision("R16", service, sentence, Note(MONITOR_KEY), facts, Severity.ALARM)]
+
+
 def shared_key(sign: Sign) -> str:
     """The key of the note that says that a sign is shared."""
     return f"shared {sign.value}"
@@ -116,11 +133,14 @@ def _suspect(standing: Standing) -> list[Decision]:
 
 def _shared(standing: Standing, verdict: Verdict) -> Decision:
     service = standing.slot.service
+    on_host = verdict.sign is Sign.BLOCKED
+    cause = "the cause is this host (a disk that does not answer)" if on_host else "the cause is shared"
     sentence = (
-        f"half of the replicas or more show the same sign ({verdict.sign.value}): the cause is shared,"
+        f"half of the replicas or more show the same sign ({verdict.sign.value}): {cause},"
         f" nobody is isolated; for example {standing.slot}: {verdict.sentence}"
     )
-    facts = {"sign": verdict.sign.value, "endpoint": verdict.endpoint}
+    scope = "host" if on_host else "shared"
+    facts: dict[str, Fact] = {"scope": scope, "sign": verdict.sign.value, "endpoint": verdict.endpoint}
     return Decision("R05", service, sentence, Note(shared_key(verdict.sign)), facts, Severity.ALARM)
 
 

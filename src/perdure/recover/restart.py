@@ -1,7 +1,9 @@
 """When a replica is ended because it failed, and when its slot gets the next one.
 
 `condemn` ends what isolation did not cure: at once when only a restart can repair it (it hangs, its process is
-stopped), after some patience when it answers with errors, never for a shared error that a restart cannot cure.
+stopped), after some patience when it answers with errors, never for a shared error that a restart cannot cure. Silence
+to the monitor alone is no hang while HAProxy reaches the replica with the same question (`detect.vantage`): isolation
+costs little if that is wrong, a restart costs a replica that might never be heard again.
 Restarts that Perdure orders pass a token bucket for each service, so that a common cause does not become a restart
 storm.
 
@@ -17,7 +19,7 @@ from perdure.model.decision import Decision, End, Kill
 from perdure.model.event import Severity
 from perdure.model.replica import State
 from perdure.model.service import Restart, Service
-from perdure.model.standing import History, Standing
+from perdure.model.standing import History, Standing, View
 from perdure.model.verdict import DEFINITIVE, MEASURED, UNRESPONSIVE, Sign, Verdict
 
 HEALTHY_SPELL_S = 10.0
@@ -32,6 +34,8 @@ PATIENCE_S = {
     Sign.STATUS: 10.0,
     Sign.CONTENT: 10.0,
 }
+PATIENCE_ELSEWHERE_S = 10.0
+"""It hangs at one endpoint and answers clients at others: as with an error there, a restart may cure it or not."""
 HOPELESS = frozenset({Sign.FOREIGN, Sign.STOPPED})
 """Signs of which a starting replica does not recover: it is ended before its start has taken too long."""
 KILL_AGAIN_S = 1.0
@@ -157,6 +161,10 @@ def _condemned(standing: Standing, shared: frozenset[Sign], service: Service, no
         return None
     if verdict.sign is Sign.DIVERGED:
         return None  # the next replica would have the same data
+    if verdict.sign is Sign.HANG and standing.view in (View.ANSWERS, View.UP):
+        if verdict.endpoint == service.asked_by_balancer.label:
+            return None  # HAProxy reaches it, and asks the same
+        return verdict if now - since_at >= PATIENCE_ELSEWHERE_S else None
     if verdict.sign in MEASURED:
         return verdict if standing.state_is(State.ISOLATED) and standing.history.relapses else None
     curable = verdict.sign in UNRESPONSIVE - {Sign.STALLED} or verdict.sign is Sign.REFUSED

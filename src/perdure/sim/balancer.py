@@ -21,10 +21,11 @@ from perdure.model.traffic import (
     SetRetry,
     WeighServer,
 )
-from perdure.sim import haproxy
-from perdure.sim.haproxy import Clients, Request, SimulatedBackend, SimulatedHAProxy, SimulatedServer
+from perdure.sim import servers
+from perdure.sim.haproxy import SimulatedHAProxy
 from perdure.sim.kernel import Kernel, Reply, Runs
 from perdure.sim.life import Life
+from perdure.sim.servers import Clients, Request, SimulatedBackend, SimulatedServer
 
 START_S = 0.08
 READ_S = 0.0008
@@ -70,7 +71,7 @@ class Front:
         """A new process accepts; the old one finishes what it has."""
         before = self.current
         known = before.backends if before is not None else {}
-        backends = {spec.service.name: haproxy.started(spec, known.get(spec.service.name)) for spec in specs}
+        backends = {spec.service.name: servers.started(spec, known.get(spec.service.name)) for spec in specs}
         self.current = SimulatedHAProxy(
             process, self.kernel, self.random, self.clients, backends, self.kernel.loop.time()
         )
@@ -120,7 +121,7 @@ class SimulatedBalancer:
     async def configure(self, backends: Sequence[BackendSpec]) -> Process:
         """See the port."""
         self.life.act()
-        wanted = tuple(haproxy.normal(spec) for spec in backends)
+        wanted = tuple(servers.normal(spec) for spec in backends)
         current = self.front.current
         if current is not None and current.alive and self._configured == wanted:
             return current.process
@@ -150,7 +151,7 @@ class SimulatedBalancer:
         self.front.held = True
         shown = {name: len(one.servers) for name, one in current.backends.items()}
         if shown == {spec.service.name: spec.servers for spec in backends}:
-            self._configured = tuple(haproxy.normal(spec) for spec in backends)
+            self._configured = tuple(servers.normal(spec) for spec in backends)
         self._listen()
         return True
 

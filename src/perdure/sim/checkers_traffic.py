@@ -4,9 +4,9 @@ from perdure.control import persist
 from perdure.model.event import Event
 from perdure.model.replica import State
 from perdure.recover import isolate
-from perdure.sim.haproxy import Request
 from perdure.sim.kernel import Runs
 from perdure.sim.life import Life
+from perdure.sim.servers import Request
 from perdure.sim.world import Watcher, World
 
 CRASH_SPARED_S = 0.5

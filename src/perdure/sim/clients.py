@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from perdure.sim.haproxy import Clients, Request
 from perdure.sim.kernel import Reply, Runs
+from perdure.sim.link import LARGE_BYTES
 from perdure.sim.loop import VirtualLoop
+from perdure.sim.servers import Clients, Request
 
 BATCH_S = 0.05
 SLOW_S = 2.0
@@ -24,6 +25,8 @@ class Tally:
     """Requests a second, on average."""
     slow_share: float = 0.0
     """Of all requests, in [0, 1]: those that a replica works on for `SLOW_S`."""
+    takes_s: float = 0.0
+    """How long a replica works on any other, on average."""
     sent: int = 0
     answered: int = 0
     failed: int = 0
@@ -31,6 +34,8 @@ class Tally:
     wait_s_max: float = 0.0
     bad_share: float = 0.0
     """Of all requests, in [0, 1]: those that no replica can answer."""
+    large_share: float = 0.0
+    """The same: those whose answer is large."""
 
     @property
     def open(self) -> int:
@@ -57,8 +62,12 @@ class Population(Clients):
                 request = Request(name, now)
                 if tally.slow_share and random.random() < tally.slow_share:
                     request.slow_s = SLOW_S
+                if tally.takes_s:
+                    request.slow_s += random.expovariate(1.0 / tally.takes_s)
                 if tally.bad_share and random.random() < tally.bad_share:
                     request.bad = True
+                if tally.large_share and random.random() < tally.large_share:
+                    request.answer_bytes = LARGE_BYTES
                 arrive(request)
 
     def sent(self, request: Request, runs: Runs | None, port: int) -> None:

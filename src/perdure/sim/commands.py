@@ -6,7 +6,7 @@ from typing import Any
 
 from perdure.control.controller import Controller
 from perdure.model.service import Deployment, Service
-from perdure.sim.faults import Step
+from perdure.sim.step import Step
 from perdure.sim.world import PORTS, Command, World
 
 VERBS = ("restart", "restart slot", "drain", "undrain", "scale", "apply")

@@ -2,44 +2,21 @@
 
 Each is a function of the world and a `Step`; it acts now, undoes itself after the step's length, and notes a `Harm`
 when Perdure may react to it. A disturbance (B) notes none: whatever is done about it is a false alarm. `plan` schedules
-the steps from a seed, scenarios by hand.
+the steps from a seed, scenarios by hand. What happens to the network between is in `faults_network`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from perdure.model.replica import Exit, Slot
+from perdure.model.replica import Exit
 from perdure.model.traffic import Admin
+from perdure.sim import faults_network
 from perdure.sim.kernel import Behaviour, Runs
+from perdure.sim.step import Doing, Step, later
 from perdure.sim.world import World
 
 BETWEEN_PAUSES_S = 5.0
 SERVING_AFTER_S = 2.0
 """By then a program that can answer has been asked, and serves; one that never did has a minute to start."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One thing to do: which (`F1`), when, to whom, for how long; `choice` in [0, 1) picks a variant."""
-
-    what: str
-    at: float
-    service: str = ""
-    number: int = 1
-    length_s: float = 0.0
-    choice: float = 0.0
-
-    @property
-    def slot(self) -> Slot:
-        """The slot that is meant."""
-        return Slot(self.service, self.number)
-
-    def __str__(self) -> str:
-        whom = f" {self.slot}" if self.service else ""
-        return f"{self.what}{whom}" + (f" for {self.length_s:.2f} s" if self.length_s else "")
-
-
-Doing = Callable[[World, Step], None]
 
 
 def do(world: World, step: Step) -> None:
@@ -63,7 +40,7 @@ def crash_loop(world: World, step: Step) -> None:
 
     world.harm(step.what, step.service, step.number, step.length_s)
     world.ill[step.slot] = ill
-    _later(world, step, lambda: world.ill.pop(step.slot, None))
+    later(world, step, lambda: world.ill.pop(step.slot, None))
     crash(world, step)
 
 
@@ -124,7 +101,7 @@ def store(world: World, step: Step) -> None:
         world.shelf.failing_for_s = None
         world.shelf.wake()
 
-    _later(world, step, works)
+    later(world, step, works)
 
 
 def stubborn(world: World, step: Step) -> None:
@@ -160,7 +137,7 @@ def kill_daemon(world: World, step: Step) -> None:
     else:
         daemon.life.fuse = int((step.choice - 0.5) * 40.0)
         world.loop.call_later(step.length_s * 0.5, daemon.kill)
-    _later(world, step, daemon.start)
+    later(world, step, daemon.start)
 
 
 def power_cut(world: World, step: Step) -> None:
@@ -173,13 +150,13 @@ def power_cut(world: World, step: Step) -> None:
         world.kernel.end(one, Exit(signal="SIGKILL"))
     world.kernel.noted.clear()
     world.shelf.lose_power()
-    _later(world, step, world.daemon.start)
+    later(world, step, world.daemon.start)
 
 
 def monitor_stopped(world: World, step: Step) -> None:
     """B1: the daemon does not run for some seconds."""
     world.daemon.freeze()
-    _later(world, step, world.daemon.thaw)
+    later(world, step, world.daemon.thaw)
 
 
 def clock_jump(world: World, step: Step) -> None:
@@ -193,7 +170,23 @@ def pause(world: World, step: Step) -> None:
     if one is not None and world.now >= one.rested_until_at:
         one.rested_until_at = world.now + step.length_s + BETWEEN_PAUSES_S
         world.kernel.send(one, "SIGSTOP")
-        _later(world, step, lambda: world.kernel.send(one, "SIGCONT"))
+        later(world, step, lambda: world.kernel.send(one, "SIGCONT"))
+
+
+def load(world: World, step: Step) -> None:
+    """B6: five times as many requests as before."""
+    tally = world.clients.tallies.get(step.service)
+    if tally is not None:
+        rate, tally.rate = tally.rate, 5.0 * tally.rate
+        later(world, step, lambda: setattr(tally, "rate", rate))
+
+
+def slower(world: World, step: Step) -> None:
+    """B14: a backup makes everything 1.5 times slower, on all replicas."""
+    tally = world.clients.tallies.get(step.service)
+    if tally is not None:
+        takes_s, tally.takes_s = tally.takes_s, 1.5 * tally.takes_s
+        later(world, step, lambda: setattr(tally, "takes_s", takes_s))
 
 
 def bad_requests(world: World, step: Step) -> None:
@@ -205,7 +198,7 @@ def bad_requests(world: World, step: Step) -> None:
         def normal() -> None:
             tally.bad_share = 0.0
 
-        _later(world, step, normal)
+        later(world, step, normal)
 
 
 def single_error(world: World, step: Step) -> None:
@@ -224,7 +217,7 @@ def little_traffic(world: World, step: Step) -> None:
         def normal() -> None:
             tally.rate, tally.bad_share = rate, 0.0
 
-        _later(world, step, normal)
+        later(world, step, normal)
 
 
 def shared_errors(world: World, step: Step) -> None:
@@ -244,7 +237,7 @@ def shared_errors(world: World, step: Step) -> None:
             if one.slot in slots:
                 one.behaviour.wrong_content = False
 
-    _later(world, step, well)
+    later(world, step, well)
 
 
 FAULTS: dict[str, Doing] = {
@@ -263,9 +256,12 @@ FAULTS: dict[str, Doing] = {
     "B1": monitor_stopped,
     "B4": clock_jump,
     "B5": pause,
+    "B6": load,
     "B10": bad_requests,
     "B11": single_error,
     "B12": little_traffic,
+    "B14": slower,
+    **faults_network.FAULTS,
 }
 
 
@@ -281,12 +277,4 @@ def _target(world: World, step: Step) -> Runs | None:
 def _afflict(world: World, step: Step, one: Runs, ill: Callable[[Behaviour, bool], None]) -> None:
     """The program misbehaves until the step is over, or it is replaced."""
     ill(one.behaviour, True)
-    _later(world, step, lambda: ill(one.behaviour, False))
-
-
-def _later(world: World, step: Step, undo: Callable[[], object]) -> None:
-    def undone() -> None:
-        world.note("fault", f"{step.what} {step.slot if step.service else ''} is over".replace("  ", " "))
-        undo()
-
-    world.loop.call_later(step.length_s, undone)
+    later(world, step, lambda: ill(one.behaviour, False))

@@ -6,134 +6,23 @@ that are answered at once take no virtual time; slow ones, and those on a hung r
 `balancer` is the daemon's view, `clients` send the requests, `kernel` says what a replica answers.
 """
 
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from random import Random
-from typing import Protocol
 
 from perdure.model.replica import Process
-from perdure.model.service import Service
-from perdure.model.traffic import WEIGHT, Admin, Answered, Backend, BackendSpec, Counters, Server
+from perdure.model.service import Check, CheckKind
+from perdure.model.traffic import Admin, Answered
 from perdure.sim.kernel import Kernel, Reply, Runs
+from perdure.sim.link import SENT_AGAIN_S, Observer
+from perdure.sim.servers import CHECK_S, Clients, Request, SimulatedBackend, SimulatedServer
 
 CONNECT_TRIES = 50
-CHECK_S = 2.0
+CONNECT_TIMEOUT_S = 0.2
 CHECK_FAST_S = 0.5
-CHECK_TIMEOUT_S = 2.0
 CHECK_FALL = 2
 LOG_KEPT = 1000
-
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """One request of a client, from arrival to answer."""
-
-    service: str
-    arrived_at: float
-    slow_s: float = 0.0
-    """How long a replica works on it; 0 means no time that matters."""
-    bad: bool = False
-    """It is the request's own fault that every replica answers with an error."""
-    tries: int = 0
-    entered_at: float = 0.0
-    """When it began its current try, or its wait."""
-    server: "SimulatedServer | None" = None
-    runs: Runs | None = None
-    failed_on: "SimulatedServer | None" = None
-    """The server of the last try, which failed."""
-
-
-@dataclass(slots=True, eq=False)
-class SimulatedServer:
-    """One server of a backend."""
-
-    name: str
-    port: int = 0
-    admin: Admin = Admin.MAINT
-    up: bool = True
-    flights: dict[Request, None] = field(default_factory=dict)
-    requests: int = 0
-    connect_errors: int = 0
-    response_errors: int = 0
-    responses_5xx: int = 0
-    retries: int = 0
-    redispatches: int = 0
-    responses: int = 0
-    weight: int = WEIGHT
-    check_at: float = 0.0
-    check_fails: int = 0
-    asking: bool = False
-
-    @property
-    def open(self) -> bool:
-        """Whether it gets new requests."""
-        return self.admin is Admin.READY and self.up
-
-    @property
-    def busy(self) -> float:
-        """What least connections compares: a server without a request is idle whatever it weighs."""
-        return (len(self.flights) + 1) / self.weight if self.flights else 0.0
-
-    def turn_ready(self, now: float) -> None:
-        """Admin state READY: HAProxy believes that the server is up until its checks say otherwise."""
-        self.admin, self.up, self.check_fails, self.check_at = Admin.READY, True, 0, now + CHECK_S
-
-    def shown(self) -> Server:
-        """What `show stat` says of it."""
-        counters = Counters(
-            self.requests,
-            self.connect_errors,
-            self.response_errors,
-            self.responses_5xx,
-            self.retries,
-            self.redispatches,
-            self.responses,
-        )
-        return Server(self.name, self.port, self.admin, self.up, len(self.flights), 0, counters, self.weight)
-
-
-@dataclass(slots=True)
-class SimulatedBackend:
-    """One service in one HAProxy process."""
-
-    service: Service
-    servers: list[SimulatedServer]
-    retry_allowed: bool = True
-    waiting: deque[Request] = field(default_factory=deque)
-    turn: int = 0
-
-    def choose(self, avoid: SimulatedServer | None) -> SimulatedServer | None:
-        """The open server with the fewest requests, in turns; the one that just failed the request only if alone."""
-        servers = self.servers
-        count = len(servers)
-        best: SimulatedServer | None = None
-        for step in range(count):
-            server = servers[(self.turn + step) % count]
-            if not server.up or server.admin is not Admin.READY or server is avoid:
-                continue
-            if best is None or server.busy < best.busy:
-                best = server
-        if best is not None:
-            self.turn = (servers.index(best) + 1) % count
-        elif avoid is not None and avoid.open and avoid in servers:
-            best = avoid
-        return best
-
-    def shown(self) -> Backend:
-        """What is read of it."""
-        servers = tuple(server.shown() for server in self.servers)
-        return Backend(self.service.name, servers, len(self.waiting), self.retry_allowed)
-
-
-class Clients(Protocol):
-    """Who gets the answers; `clients` implements it."""
-
-    def answered(self, request: Request, reply: Reply) -> None:
-        """The request is over."""
-
-    def sent(self, request: Request, runs: Runs | None, port: int) -> None:
-        """The request is sent to whoever is at a port."""
+HAPROXY = Observer.HAPROXY
 
 
 @dataclass(slots=True)
@@ -180,19 +69,48 @@ class SimulatedHAProxy:
         runs = self.kernel.at_port(server.port)
         if not self.retired:
             self.clients.sent(request, runs, server.port)
-        reply = self.kernel.reply(server.port)
+        network, reply = self.kernel.network, self.kernel.reply(server.port)
         if reply is Reply.REFUSED:
-            server.retries += 1
-            server.redispatches += 1
-            server.up, server.check_at = False, self.kernel.loop.time() + CHECK_FAST_S
+            self._unreachable(server)
             return False
+        late_s = network.late_s(HAPROXY, runs.slot) if runs is not None else 0.0
+        if runs is not None and late_s == float("inf"):
+            self._connect_in_vain(server, runs, request)
+            return True
         server.requests += 1
-        if runs is not None and (reply is Reply.HANG or request.slow_s > 0.0):
-            self._fly(server, runs, request)
+        if runs is not None and network.swallows(HAPROXY, runs.slot, request.answer_bytes):
+            self._fly(server, runs, request, max(request.slow_s, SENT_AGAIN_S))
+            return True
+        if runs is not None and (reply is Reply.HANG or request.slow_s > 0.0 or late_s):
+            self._fly(server, runs, request, request.slow_s + late_s)
             return True
         if request.bad or (runs is not None and self.random.random() < runs.behaviour.error_share):
             reply = Reply.ERROR
         return self._replied(backend, server, request, reply)
+
+    def _unreachable(self, server: SimulatedServer) -> None:
+        """No connection: the request is sent elsewhere, and the server is down until a check succeeds."""
+        server.retries += 1
+        server.redispatches += 1
+        server.up, server.check_at = False, self.kernel.loop.time() + CHECK_FAST_S
+
+    def _connect_in_vain(self, server: SimulatedServer, runs: Runs, request: Request) -> None:
+        """Nobody answers, not even to refuse: it takes a while to give up."""
+        self._depart(server, runs, request)
+        entered_at = request.entered_at
+
+        def gives_up() -> None:
+            if request.server is not server or request.entered_at != entered_at or not self.alive:
+                return
+            if self.stopped:
+                self.kernel.loop.call_later(CONNECT_TIMEOUT_S, gives_up)
+                return
+            self._unfly(request)
+            self._unreachable(server)
+            request.failed_on = server
+            self.take(request)
+
+        self.kernel.loop.call_later(CONNECT_TIMEOUT_S, gives_up)
 
     def _replied(self, backend: SimulatedBackend, server: SimulatedServer, request: Request, reply: Reply) -> bool:
         """A replica has answered; True when the client gets this answer."""
@@ -203,14 +121,14 @@ class SimulatedHAProxy:
                 server.retries += 1
                 return False
             server.responses_5xx += 1
-        self._log(server, request, 500 if reply is Reply.ERROR else 200)
+        self._log(server, request, 500 if reply is Reply.ERROR else 200, 0.0)
         self.clients.answered(request, reply)
         return True
 
-    def _log(self, server: SimulatedServer, request: Request, status: int) -> None:
-        """One line for each answer; a daemon that does not read them loses most."""
+    def _log(self, server: SimulatedServer, request: Request, status: int, taken_s: float) -> None:
+        """One line for each answer; a daemon that does not read them loses most. `taken_s` is that of the last try."""
         if len(self.logged) < LOG_KEPT:
-            taken_ms = round((self.kernel.loop.time() - request.arrived_at) * 1000.0)
+            taken_ms = round(taken_s * 1000.0)
             self.logged.append(
                 Answered(request.service, server.port, "GET", "/", status, taken_ms, max(1, request.tries), 1)
             )
@@ -219,20 +137,25 @@ class SimulatedHAProxy:
         request.tries += 1
         return backend.retry_allowed and request.tries < backend.service.retry.attempts
 
-    def _fly(self, server: SimulatedServer, runs: Runs, request: Request) -> None:
-        loop = self.kernel.loop
+    def _depart(self, server: SimulatedServer, runs: Runs, request: Request) -> None:
         server.flights[request] = None
-        request.server, request.runs, request.entered_at = server, runs, loop.time()
-        if request.slow_s > 0.0:
-            loop.call_later(request.slow_s, self._landed, request, runs)
+        request.server, request.runs, request.entered_at = server, runs, self.kernel.loop.time()
+
+    def _fly(self, server: SimulatedServer, runs: Runs, request: Request, takes_s: float) -> None:
+        self._depart(server, runs, request)
+        if takes_s > 0.0:
+            self.kernel.loop.call_later(takes_s, self._landed, request, runs)
         else:
             runs.waiting.append(lambda reply: self._woke(request, runs, reply))
 
     def _landed(self, request: Request, runs: Runs) -> None:
-        """A slow request is done, unless its replica is stopped or gone."""
+        """A slow request is done, unless its replica is stopped or gone; its answer is sent until it gets through."""
         if request.runs is not runs:
             return
-        if runs.hangs_since_at is not None:
+        network, slot = self.kernel.network, runs.slot
+        if network.cut(HAPROXY, slot) or network.swallows(HAPROXY, slot, request.answer_bytes):
+            self.kernel.loop.call_later(SENT_AGAIN_S, self._landed, request, runs)
+        elif runs.hangs_since_at is not None:
             runs.waiting.append(lambda reply: self._woke(request, runs, reply))
         else:
             self._woke(request, runs, Reply.GOOD)
@@ -242,11 +165,12 @@ class SimulatedHAProxy:
         server = request.server
         if request.runs is not runs or server is None or not self.alive:
             return
+        taken_s = self.kernel.loop.time() - request.entered_at
         self._unfly(request)
         backend = self.backends[request.service]
         if reply is not Reply.REFUSED:
             server.responses += 1
-            self._log(server, request, 200)
+            self._log(server, request, 200, taken_s)
             self.clients.answered(request, reply)
         elif self._again(backend, request):
             request.failed_on = server
@@ -256,6 +180,8 @@ class SimulatedHAProxy:
         else:
             server.response_errors += 1
             self.clients.answered(request, Reply.REFUSED)
+        if self.working:
+            self._waiting(backend, self.kernel.loop.time())
 
     def _unfly(self, request: Request) -> None:
         if request.server is not None:
@@ -301,7 +227,7 @@ class SimulatedHAProxy:
             self._waiting(backend, now)
             for server in backend.servers:
                 if server.admin is not Admin.MAINT and now >= server.check_at and not server.asking:
-                    self._check(server, now)
+                    self._check(server, backend.service.asked_by_balancer, now)
                 if server.flights:
                     self._tired(backend, server, now)
 
@@ -309,7 +235,7 @@ class SimulatedHAProxy:
         waiting = backend.waiting
         while waiting and now - waiting[0].entered_at > backend.service.limits.queue_timeout_s:
             self.clients.answered(waiting.popleft(), Reply.REFUSED)
-        while waiting and any(server.open for server in backend.servers):
+        while waiting and any(server.open and not backend.full(server) for server in backend.servers):
             self.take(waiting.popleft())
 
     def _tired(self, backend: SimulatedBackend, server: SimulatedServer, now: float) -> None:
@@ -324,18 +250,25 @@ class SimulatedHAProxy:
                 server.response_errors += 1
                 self.clients.answered(request, Reply.HANG)
 
-    def _check(self, server: SimulatedServer, now: float) -> None:
-        reply = self.kernel.reply(server.port)
+    def _check(self, server: SimulatedServer, check: Check, now: float) -> None:
+        reply = self._check_reply(server.port, check)
         if reply is Reply.HANG:
             server.asking = True
-            self.kernel.loop.call_later(CHECK_TIMEOUT_S, self._checked, server, server.port)
+            self.kernel.loop.call_later(check.timeout_s, self._checked, server, server.port, check)
         else:
             self._conclude(server, reply in (Reply.GOOD, Reply.ERROR), now)
 
-    def _checked(self, server: SimulatedServer, port: int) -> None:
+    def _checked(self, server: SimulatedServer, port: int, check: Check) -> None:
         server.asking = False
         if server.port == port:
-            self._conclude(server, self.kernel.reply(port) is Reply.GOOD, self.kernel.loop.time())
+            self._conclude(server, self._check_reply(port, check) is Reply.GOOD, self.kernel.loop.time())
+
+    def _check_reply(self, port: int, check: Check) -> Reply:
+        """What its own check gets; packets that are sent again arrive in time, and who hangs still is connected to."""
+        runs, reply = self.kernel.at_port(port), self.kernel.reply(port)
+        if runs is not None and self.kernel.network.cut(HAPROXY, runs.slot):
+            return Reply.HANG
+        return Reply.GOOD if reply is Reply.HANG and check.kind is not CheckKind.HTTP else reply
 
     def _conclude(self, server: SimulatedServer, good: bool, now: float) -> None:
         if good:
@@ -344,14 +277,3 @@ class SimulatedHAProxy:
             server.check_fails += 1
             server.up = server.up and server.check_fails < CHECK_FALL
         server.check_at = now + (CHECK_S if good else CHECK_FAST_S)
-
-
-def started(spec: BackendSpec, before: SimulatedBackend | None) -> SimulatedBackend:
-    """A backend of a new process: all servers in MAINT; the switch for retries is kept."""
-    servers = [SimulatedServer(f"s{number}") for number in range(1, spec.servers + 1)]
-    return SimulatedBackend(spec.service, servers, before.retry_allowed if before is not None else True)
-
-
-def normal(spec: BackendSpec) -> BackendSpec:
-    """What of a spec shows in the configuration: the number of replicas does not."""
-    return replace(spec, service=replace(spec.service, replicas=1, environment=()))

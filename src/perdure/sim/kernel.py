@@ -11,6 +11,7 @@ from enum import StrEnum
 from random import Random
 
 from perdure.model.replica import Exit, Process, Slot
+from perdure.sim.link import Network
 from perdure.sim.loop import VirtualLoop
 
 NOTE_AFTER_S = 0.002
@@ -106,9 +107,14 @@ class Kernel:
     """What the launchers wrote down."""
     strangers: set[int] = field(default_factory=set)
     """Ports on which processes listen that are not Perdure's."""
+    network: Network = field(init=False)
+    """Between whoever asks and the replicas."""
     _pid: int = 1000
     _living: dict[int, Runs] = field(default_factory=dict)
     _listening: dict[int, Runs] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.network = Network(self.random)
 
     def new_process(self) -> Process:
         """A pid and start tick that nobody has."""

@@ -11,7 +11,8 @@ from random import Random
 from perdure.model.service import Address, Check, CheckKind, Restart, Service
 from perdure.prevent import replicate
 from perdure.sim.commands import REPLICAS_MAX, VERBS
-from perdure.sim.faults import Step, ports_taken
+from perdure.sim.faults import ports_taken
+from perdure.sim.step import Step
 
 WARM_UP_S = 6.0
 BUSY_S = 30.0
@@ -37,6 +38,13 @@ LENGTHS_S = {
     "B5": (1.0, 2.0),
     "B10": (5.0, 15.0),
     "B12": (10.0, 20.0),
+    "F21": (2.0, 12.0),
+    "F22": (2.0, 12.0),
+    "F23": (10.0, 20.0),
+    "F24": (5.0, 12.0),
+    "B3": (2.0, 8.0),
+    "B9": (10.0, 20.0),
+    "B13": (0.5, 3.0),
 }
 """Shortest and longest; what is not here is done in an instant."""
 
@@ -45,13 +53,18 @@ BENIGN = ("B1", "B4", "B5", "B10", "B11", "B12")
 HARD = ("F1", "F3", "B4", "B5", "F41", "kill daemon")
 """What must not cost a request, as long as one healthy replica is there."""
 
+BETWEEN = ("F21", "F22", "F23", "F24", "B3", "B9", "B13")
+BETWEEN_SHARE = 0.3
+"""In so many plans the network fails as well; a generator of its own leaves the others what they are."""
+
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """The clients of one service: requests a second, and the share of slow ones."""
+    """The clients of one service: requests a second, the share of slow ones, and how long the others take."""
 
     rate: float
     slow_share: float
+    takes_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +102,9 @@ def drawn(seed: int) -> Plan:
     kinds = random.choice((HARMFUL, HARMFUL, HARD, BENIGN, BENIGN + HARMFUL, HARMFUL + VERBS, BENIGN + VERBS, VERBS))
     begin_at = WARM_UP_S + max(boot_s.values())
     steps = [_step(random.choice(kinds), begin_at, services, random) for _ in range(random.randint(1, 6))]
+    network = Random(f"the network between {seed}")
+    if network.random() < BETWEEN_SHARE:
+        steps += [_step(network.choice(BETWEEN), begin_at, services, network) for _ in range(network.randint(1, 2))]
     steps.sort(key=lambda step: step.at)
     return Plan(tuple(services), boot_s, traffic, tuple(steps), _settle_s(steps, max(boot_s.values())))
 

@@ -9,6 +9,7 @@ from perdure.model.service import Check, CheckKind, CheckRole
 from perdure.ports.prober import Answer, Target
 from perdure.sim.kernel import Kernel, Reply
 from perdure.sim.life import Life
+from perdure.sim.link import Observer
 
 _ANSWERS = {
     Reply.GOOD: Answer(Outcome.GOOD, "ok"),
@@ -22,7 +23,9 @@ _ANSWERS = {
 
 @dataclass(slots=True)
 class SimulatedProber:
-    """Keeps the port's contract: an answer takes some milliseconds, a hang takes all of the timeout."""
+    """Keeps the port's contract: an answer takes some milliseconds, a hang takes all of the timeout, and so does a
+    question that the network lost.
+    """
 
     kernel: Kernel
     random: Random
@@ -33,9 +36,8 @@ class SimulatedProber:
         self.life.check()
         loop = self.kernel.loop
         answer: asyncio.Future[Answer] = loop.create_future()
-        tcp = check.kind is CheckKind.TCP
         latency_s = min(timeout_s, 0.001 + 0.006 * self.random.random())
-        loop.outside(lambda: loop.call_later(latency_s, self._asked, answer, target.port, timeout_s - latency_s, tcp))
+        loop.outside(lambda: loop.call_later(latency_s, self._asked, answer, target.port, timeout_s - latency_s, check))
         found = await answer
         self.life.check()
         one = self.kernel.at_port(target.port)
@@ -51,8 +53,20 @@ class SimulatedProber:
     async def close(self) -> None:
         """Nothing is open."""
 
-    def _asked(self, answer: asyncio.Future[Answer], port: int, left_s: float, tcp: bool) -> None:
-        reply = self.kernel.reply(port)
+    def _asked(self, answer: asyncio.Future[Answer], port: int, left_s: float, check: Check) -> None:
+        """The question leaves; nobody who listens is no matter of the network, for then the machine itself refuses."""
+        one, late_s = self.kernel.at_port(port), 0.0
+        if one is not None:
+            late_s = self.kernel.network.late_s(Observer.MONITOR, one.slot)
+        if 0.0 < late_s < left_s:
+            self.kernel.loop.call_later(late_s, self._arrived, answer, port, check)
+        elif not late_s:
+            self._arrived(answer, port, check)
+        if not answer.done():
+            self.kernel.loop.call_later(left_s, _settle, answer, Reply.HANG)
+
+    def _arrived(self, answer: asyncio.Future[Answer], port: int, check: Check) -> None:
+        reply, tcp = self.kernel.reply(port), check.kind is CheckKind.TCP
         one = self.kernel.at_port(port)
         if (tcp and reply is not Reply.REFUSED) or (reply is Reply.FOREIGN and self.random.random() < 0.5):
             reply = Reply.GOOD
@@ -61,11 +75,12 @@ class SimulatedProber:
             reply = Reply.ERROR
         elif reply is Reply.GOOD and one is not None and self.random.random() < one.behaviour.error_share / 10.0:
             reply = Reply.ERROR
+        if one is not None and self.kernel.network.swallows(Observer.MONITOR, one.slot, check.expect_bytes):
+            return
         if reply is not Reply.HANG or one is None:
             _settle(answer, reply)
-            return
-        one.waiting.append(lambda later: _settle(answer, later))
-        self.kernel.loop.call_later(left_s, _settle, answer, Reply.HANG)
+        else:
+            one.waiting.append(lambda later: _settle(answer, later))
 
 
 def _settle(answer: "asyncio.Future[Answer]", reply: Reply) -> None:

@@ -59,6 +59,7 @@ def prepared(seed: int, drawn: Plan, watchers: Sequence[Watcher]) -> World:
     for name, traffic in drawn.traffic.items():
         made.clients.tallies[name].rate = traffic.rate
         made.clients.tallies[name].slow_share = traffic.slow_share
+        made.clients.tallies[name].takes_s = traffic.takes_s
     for step in drawn.steps:
         doing = faults.do if step.what in faults.FAULTS else commands.do
         made.loop.call_at(step.at, doing, made, step)

@@ -15,9 +15,9 @@ from perdure.sim.balancer import Front
 from perdure.sim.clients import BATCH_S, Population, Tally
 from perdure.sim.clock import SimulatedClock
 from perdure.sim.daemon import Machine, SimulatedDaemon
-from perdure.sim.haproxy import Request
 from perdure.sim.kernel import Behaviour, Kernel, Runs
 from perdure.sim.loop import VirtualLoop
+from perdure.sim.servers import Request
 from perdure.sim.store import Shelf
 from perdure.sim.trace import Trace
 

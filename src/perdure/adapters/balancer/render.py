@@ -136,7 +136,7 @@ def _service(spec: BackendSpec, listen: Address | None, lua: bool) -> dict[str, 
         "max_concurrent": service.limits.max_concurrent,
         "max_queue": service.limits.max_queue,
         "checks": _check_lines(service),
-        "check_options": " check-ssl verify none" if _asked(service).tls else "",
+        "check_options": " check-ssl verify none" if service.asked_by_balancer.tls else "",
     }
 
 
@@ -169,17 +169,12 @@ def _retries(service: Service, lua: bool) -> int:
 
 def _check_lines(service: Service) -> Sequence[str]:
     """HAProxy's own checks: the first HTTP check of the user; without one, a server only has to accept connections."""
-    check = _asked(service)
+    check = service.asked_by_balancer
     timeout = f"timeout check {_ms(check.timeout_s)}ms"
     if check.kind is not CheckKind.HTTP:
         return [timeout]
     send = f"http-check send meth GET uri {quoted(check.path)} ver HTTP/1.1 hdr Host localhost hdr Connection close"
     return [timeout, "option httpchk", send, *_expectations(check)]
-
-
-def _asked(service: Service) -> Check:
-    kinds = {check.kind: check for check in reversed(service.checks)}
-    return kinds.get(CheckKind.HTTP) or kinds.get(CheckKind.TCP) or Check(CheckKind.TCP)
 
 
 def _expectations(check: Check) -> Sequence[str]:
