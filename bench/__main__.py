@@ -35,7 +35,9 @@ def main(words: Sequence[str] | None = None) -> int:
     harm = failure.QUICK if said.quick else failure.Extent()
     if said.trials is not None:
         harm = dataclasses.replace(harm, trials=said.trials)
-    many = faults.Extent(said.trials or (1 if said.quick else 10))
+    many = faults.QUICK if said.quick else faults.Extent()
+    if said.trials is not None:
+        many = dataclasses.replace(many, trials=said.trials, trials_others=min(said.trials, many.trials_others))
     kinds = [fault for fault in failure.Fault if fault.name.lower() in said.fault]
     benches: dict[str, Callable[[Path], Report]] = {
         "traffic": lambda directory: traffic.run(traffic.QUICK if said.quick else traffic.Extent(), directory),

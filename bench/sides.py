@@ -64,10 +64,12 @@ class PerdureSide:
         directory: Path,
         command: Sequence[str] = APP,
         replicas: int = REPLICAS,
+        *,
         rest_s: float = 0.0,
         more: str = "",
+        ports: str = "21000-29999",
     ) -> None:
-        """`more` is added to the file, in the section of the service."""
+        """`more` is added to the file, in the section of the service; replicas get their ports from `ports`."""
         self.directory = directory
         self.rest_s = rest_s
         self.port = processes.free_ports(1)[0]
@@ -76,6 +78,7 @@ class PerdureSide:
         self._environment = {**os.environ, "PERDURE_HOME": str(self.home)}
         directory.mkdir(parents=True, exist_ok=True)
         self._file.write_text(
+            f'[perdure]\nports = "{ports}"\n'
             f"[service.web]\ncommand = {json.dumps(list(command))}\nreplicas = {replicas}\n"
             f'listen = "127.0.0.1:{self.port}"\n{more}'
             '[service.web.check]\nhttp = "/healthz"\ninterval = "1s"\ntimeout = "1s"\n'
@@ -102,8 +105,23 @@ class PerdureSide:
 
     def status(self) -> dict[str, Any]:
         """`perdure status --json`."""
-        status: dict[str, Any] = json.loads(self.ask("status", "--json"))
+        status: dict[str, Any] = self.get("/v1/status")
         return status
+
+    def get(self, path: str, timeout_s: float = 10.0) -> Any:
+        """Ask the daemon's API for a document; raises BenchError when nobody answers."""
+        request = f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode()
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(timeout_s)
+                connection.connect(str(self.home / "run" / "api.sock"))
+                connection.sendall(request)
+                parts = []
+                while part := connection.recv(65_536):
+                    parts.append(part)
+            return json.loads(b"".join(parts).partition(b"\r\n\r\n")[2])
+        except (OSError, ValueError) as error:
+            raise BenchError(f"{self.name}: {path}: {error}") from error
 
     def stop(self) -> None:
         """See the protocol `Side`."""
@@ -129,14 +147,16 @@ class PerdureSide:
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """How the HAProxy of the other side notices and hides failures."""
+    """How the HAProxy of the other side notices and hides failures; `short` names its files."""
 
     name: str
+    short: str
     backend: str
 
 
 DEFAULT_CHECKS = Checks(
     "HAProxy's checks, default",
+    "default",
     """\
     balance roundrobin
     timeout server 30s
@@ -145,6 +165,7 @@ DEFAULT_CHECKS = Checks(
 )
 FAST_CHECKS = Checks(
     "HAProxy's checks, fastest",
+    "fastest",
     """\
     balance leastconn
     timeout server 5s
@@ -159,6 +180,7 @@ FAST_CHECKS = Checks(
 
 WATCHFUL_CHECKS = Checks(
     "HAProxy's checks, fastest, observe layer7",
+    "watchful",
     FAST_CHECKS.backend.replace("observe layer4 error-limit 1", "observe layer7 error-limit 10"),
 )
 
@@ -173,7 +195,7 @@ class SupervisedSide:
     def __init__(
         self, ward: Ward, directory: Path, checks: Checks, supervisor: str, command: Sequence[str] = APP
     ) -> None:
-        self.name = f"{checks.name}, {supervisor}"
+        self.name = self.called(checks, supervisor)
         self.directory = directory
         self.port, *self._ports = processes.free_ports(1 + REPLICAS + 3)
         self._ward = ward
@@ -183,9 +205,14 @@ class SupervisedSide:
         self._process: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True, exist_ok=True)
 
+    @staticmethod
+    def called(checks: Checks, supervisor: str) -> str:
+        """What such a side is called in tables."""
+        return f"{checks.name}, {supervisor}"
+
     def start(self) -> None:
         """See the protocol `Side`."""
-        config = self._haproxy_file()
+        config = haproxy_file(self.directory, self.port, self._ports[:REPLICAS], self._checks)
         programs = {
             f"web{n}": [*self._command, "--port", str(port)] for n, port in enumerate(self._ports[:REPLICAS], 1)
         }
@@ -211,18 +238,6 @@ class SupervisedSide:
         if self._process is not None:
             self._ward.end(self._process, grace_s=10.0)
 
-    def _haproxy_file(self) -> Path:
-        servers = "".join(f"    server w{n} 127.0.0.1:{port}\n" for n, port in enumerate(self._ports[:REPLICAS], 1))
-        path = self.directory / "haproxy.cfg"
-        path.write_text(
-            f"global\n    stats socket {self.stats()} mode 600 level admin\n"
-            "defaults\n    mode http\n    timeout connect 1s\n    timeout client 60s\n"
-            "    option redispatch 1\n    retries 3\n"
-            f"frontend web\n    bind 127.0.0.1:{self.port}\n    default_backend web\n"
-            f"backend web\n    option httpchk GET /healthz\n{self._checks.backend}{servers}"
-        )
-        return path
-
     def _supervisord(self, programs: dict[str, list[str]]) -> Sequence[str | Path]:
         text = "[supervisord]\nnodaemon=true\nlogfile=supervisord.log\npidfile=supervisord.pid\n"
         for name, words in programs.items():
@@ -241,6 +256,20 @@ class SupervisedSide:
         path = self.directory / "circus.ini"
         path.write_text(text)
         return [BIN / "circusd", path]
+
+
+def haproxy_file(directory: Path, port: int, replicas: Sequence[int], checks: Checks) -> Path:
+    """Write the configuration of a HAProxy on `port` before these replicas; its runtime socket is haproxy.sock."""
+    servers = "".join(f"    server w{n} 127.0.0.1:{one}\n" for n, one in enumerate(replicas, 1))
+    path = directory / "haproxy.cfg"
+    path.write_text(
+        f"global\n    stats socket {directory / 'haproxy.sock'} mode 600 level admin\n"
+        "defaults\n    mode http\n    timeout connect 1s\n    timeout client 60s\n"
+        "    option redispatch 1\n    retries 3\n"
+        f"frontend web\n    bind 127.0.0.1:{port}\n    default_backend web\n"
+        f"backend web\n    option httpchk GET /healthz\n{checks.backend}{servers}"
+    )
+    return path
 
 
 def replica_pid(port: int, timeout_s: float = 0.3) -> int | None:

@@ -14,6 +14,11 @@ from bench.faults.strikes import Strike, fault, pause, send
 
 OFTEN = 3
 """Faults that happen most are made three times as often as the others."""
+REST_S = 6.0
+WARM_S = 36.0
+"""Response times of a replica's first half minute are not judged."""
+FORGOTTEN_S = 25.0
+"""What was told is told anew after it was over for some seconds."""
 
 
 class Whom(StrEnum):
@@ -47,20 +52,27 @@ class Row:
     whom: Whom = Whom.ONE
     again_s: float = 0.0
     """It is done again and again with this pause; 0: once."""
-    heals: bool = True
-    """Whether the replica is well again when it is told to be; otherwise its process is killed."""
     words: str = ""
     """What the status must say."""
     own: bool = False
     """It is about something that only Perdure has, so no other side is asked."""
     times: int = 1
     """How often it is made for each trial."""
+    rest_s: float = REST_S
+    """For how long all must have been well before."""
+    alone: bool = False
+    """It would disturb what runs beside it, so nothing does."""
+
+    @property
+    def heals(self) -> bool:
+        """Whether those that were struck are made well again; otherwise they are ended."""
+        return self.expected in (Expected.ALARM, Expected.PUT_RIGHT, Expected.NOTHING)
 
 
 NOTHING, ALARM, ALL = Expected.NOTHING, Expected.ALARM, Whom.ALL
 
 ROWS = (
-    Row("F1", "crash: SIGKILL", send(signal.SIGKILL), within_s=0.5, heals=False, times=OFTEN),
+    Row("F1", "crash: SIGKILL", send(signal.SIGKILL), within_s=0.5, times=OFTEN),
     Row(
         "F2",
         "crash loop: it ends right after each start",
@@ -69,11 +81,11 @@ ROWS = (
         words="keep ending",
         own=True,
     ),
-    Row("F3", "hang: SIGSTOP", send(signal.SIGSTOP), within_s=3.0, heals=False, times=OFTEN),
+    Row("F3", "hang: SIGSTOP", send(signal.SIGSTOP), within_s=3.0, times=OFTEN),
     Row("F4", "workers stuck, /healthz alive", fault(kind="silent")),
     Row("F5", "event loop blocked for 10 s, again and again", fault(kind="hang-loop", seconds=10), again_s=10.5),
-    Row("F6", "all requests 5 x slower", fault(kind="slow", factor=5)),
-    Row("F7", "5 % of requests 20 x slower", fault(kind="slow", factor=20, share=0.05), within_s=60.0),
+    Row("F6", "all requests 5 x slower", fault(kind="slow", factor=5), rest_s=WARM_S),
+    Row("F7", "5 % of requests 20 x slower", fault(kind="slow", factor=20, share=0.05), within_s=60.0, rest_s=WARM_S),
     Row("F8 5 %", "5 % of requests answer 500", fault(kind="error", share=0.05), within_s=15.0, times=OFTEN),
     Row("F8 20 %", "20 % of requests answer 500", fault(kind="error", share=0.2), within_s=2.0, times=OFTEN),
     Row("F9", "500 on one endpoint with a tenth of the requests", fault(kind="error", on="/pay"), times=OFTEN),
@@ -97,14 +109,22 @@ ROWS = (
         "a dependency gone for one: 504 on /pay, the application answers as if",
         fault(kind="error", on="/pay", status=504),
     ),
-    Row("F28", "a dependency gone for all: 500 on /pay", fault(kind="error", on="/pay"), ALARM, 20.0, ALL),
+    Row(
+        "F28",
+        "a dependency gone for all: 500 on /pay",
+        fault(kind="error", on="/pay"),
+        ALARM,
+        20.0,
+        ALL,
+        rest_s=FORGOTTEN_S,
+    ),
     Row(
         "F30", "misconfigured: wrong content on /search with status 200", fault(kind="content", on="/search"), own=True
     ),
     Row("F34", "500 for everything, /healthz says ok", fault(kind="error"), times=OFTEN),
     Row("F35", "its weight in HAProxy set to 0 by hand", strikes.weightless, Expected.PUT_RIGHT),
-    Row("F36", "six busy neighbours on its core", strikes.neighbours, heals=False),
-    Row("F38", "the monitor killed, and a replica with it", strikes.kill_the_monitor_too, heals=False, own=True),
+    Row("F36", "six busy neighbours on its core", strikes.neighbours, alone=True),
+    Row("F38", "the monitor killed, and a replica with it", strikes.kill_the_monitor_too, own=True),
     Row("F39", "two of three answer 500 at once", fault(kind="error"), whom=Whom.TWO),
     Row("B1", "the monitor stopped for 10 s", strikes.pause_of_the_monitor(10.0), NOTHING, 18.0, Whom.NOBODY, own=True),
     Row(
@@ -127,7 +147,7 @@ ROWS = (
         Whom.NOBODY,
     ),
     Row("B11", "one request in 500 fails on one replica", fault(kind="error", share=0.002), NOTHING, 30.0),
-    Row("B14", "everything 1.5 x slower on all", fault(kind="slow", factor=1.5), NOTHING, 30.0, ALL),
+    Row("B14", "everything 1.5 x slower on all", fault(kind="slow", factor=1.5), NOTHING, 30.0, ALL, rest_s=WARM_S),
 )
 
 ELSEWHERE = (
