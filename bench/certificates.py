@@ -1,6 +1,7 @@
 """Certificates for services that speak TLS in a bench: an authority that the clients trust, and what it signed."""
 
 import datetime
+import ipaddress
 from pathlib import Path
 
 from cryptography import x509
@@ -8,7 +9,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 DAY = datetime.timedelta(days=1)
-NAMES = x509.SubjectAlternativeName([x509.DNSName("localhost")])
+NAMES = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
 
 
 def make(directory: Path) -> None:

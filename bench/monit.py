@@ -1,8 +1,8 @@
 """Monit beside HAProxy with its own checks, as a side of the fault bench: who keeps Debian servers alive without more.
 
-Monit (the Debian package) looks each second, which is its shortest cycle, at each replica's process and at /healthz,
-and restarts what is gone or fails twice in a row; memory above the limit that Perdure has, too. It takes nobody out of
-traffic, so HAProxy's checks do, at their defaults.
+Monit (the Debian package) looks each second, which is its shortest cycle, at each replica's process and at its health
+page, and restarts what is gone or fails twice in a row; memory above the limit that Perdure has, too. It takes nobody
+out of traffic, so HAProxy's checks do, at their defaults.
 """
 
 import os
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bench import processes, sides
 from bench.processes import BenchError, Ward
+from bench.program import APP, Program
 from bench.rivals import haproxy_program
 
 NAME = "HAProxy's checks, default, Monit"
@@ -37,11 +38,11 @@ class MonitSide:
     adopts = False
     rest_s = 0.0
 
-    def __init__(self, ward: Ward, directory: Path, command: Sequence[str] = sides.APP) -> None:
+    def __init__(self, ward: Ward, directory: Path, program: Program = APP) -> None:
+        self.program = program
         self.directory = directory
         self.port, *self._ports = processes.free_ports(1 + sides.REPLICAS)
         self._ward = ward
-        self._command = command
         self._process: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True, exist_ok=True)
 
@@ -50,12 +51,13 @@ class MonitSide:
         found = program()
         if found is None:
             raise BenchError("Monit is not installed (apt-get install monit)")
-        config = sides.haproxy_file(self.directory, self.port, self._ports, sides.DEFAULT_CHECKS)
+        config = sides.haproxy_file(self, self._ports, sides.DEFAULT_CHECKS)
         rules = self._rule("haproxy", [str(haproxy_program()), "-db", "-f", str(config)], "")
         for number, port in enumerate(self._ports, 1):
-            healthy = f"  if failed port {port} protocol http request /healthz for 2 cycles then restart\n"
+            protocol = f"protocol {'https' if self.program.tls else 'http'} request {self.program.health}"
+            healthy = f"  if failed port {port} {protocol} for 2 cycles then restart\n"
             memory = f"  if total memory > {MEMORY} for 2 cycles then restart\n"
-            rules += self._rule(f"web{number}", [*self._command, "--port", str(port)], healthy + memory)
+            rules += self._rule(f"web{number}", self.program.on(port), healthy + memory)
         path = self.directory / "monitrc"
         own = "".join(f"set {name} {self.directory / name}\n" for name in ("pidfile", "statefile", "idfile"))
         path.write_text(f"set daemon {CYCLE_S}\nset log {self.directory / 'monit.log'}\n{own}{rules}")

@@ -1,9 +1,8 @@
 """What is noticed, how soon, and who is touched for nothing: the faults of `catalogue`, side by side.
 
-A *stage* is one side at work: three replicas behind a HAProxy, and the open-loop load of `bench.load`, 20 requests a
-second for each replica over four endpoints. All sides run at the same time, each on several stages that share its
-faults between them; what would disturb the neighbours is made afterwards, on one stage alone. `trial` makes one fault,
-`results` counts.
+All sides run at the same time, each on several *stages* (`stages`: a program, its replicas behind HAProxy, its clients)
+that share its faults between them; what would disturb the neighbours is made afterwards, on one stage alone. `trial`
+makes one fault, `results` counts.
 """
 
 import asyncio
@@ -14,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import load, monit, sides
-from bench.faults import catalogue, results, strikes, trial
-from bench.faults.catalogue import Row
+from bench import monit, sides
+from bench.faults import catalogue, results, stages, trial
 from bench.faults.results import QUICK, Extent, Series
+from bench.faults.row import Row
+from bench.faults.stages import Stage
 from bench.faults.trial import Trial
 from bench.load_process import LoadProcess
 from bench.processes import BenchError, Ward
@@ -26,37 +26,23 @@ from bench.sides import PerdureSide, Side
 
 __all__ = ("QUICK", "Extent", "run")
 
-MIX = (
-    load.Kind("GET", "/", 5.0),
-    load.Kind("GET", "/search", 3.0),
-    load.Kind("GET", "/pay", 1.0),
-    load.Kind("POST", "/order", 1.0),
-)
-COMMAND = (
-    *("prlimit", f"--nofile={strikes.OPEN_FILES}:{strikes.OPEN_FILES}", *sides.APP),
-    *("--work", "0.005", "--backlog", "8", "--heartbeat", "0.5", "--orders", "orders.txt"),
-)
-MORE = (
-    'limits = { memory = "250MB" }\nheartbeat = { every = "1s" }\ndigest = { path = "/digest", every = "1s" }\n'
-    'canary = { path = "/search", rate = "2/s", expect = { body = "pid" } }\n'
-)
-KNOWN_S = 45.0
-"""Load before the first fault: response times count from half a minute on."""
 TURN = 5
 """So many trials of one fault are made in a row before another stage may take its place."""
 PORTS_OF_A_STAGE = 400
+Turns = deque[tuple[Row, int]]
 
 
 @dataclass(slots=True)
 class Work:
     """What is still to be made on one kind of side, shared by its stages, and what came of it."""
 
-    make: Callable[[int], Side]
-    """A side for stage number n."""
+    make: Callable[[str, Stage, int], Side]
+    """A side for a kind of stage, by its name, and the stage's number."""
     stages: int
     trials: int
-    turns: deque[tuple[Row, int]] = field(default_factory=deque)
-    alone: deque[tuple[Row, int]] = field(default_factory=deque)
+    turns: dict[str, Turns] = field(default_factory=dict)
+    """By the name of what they are played on."""
+    alone: dict[str, Turns] = field(default_factory=dict)
     found: dict[str, list[Trial]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     name: str = ""
@@ -64,19 +50,20 @@ class Work:
 
     def plan(self, rows: Sequence[Row], own: bool) -> None:
         """Share the trials of the rows out, those that take longest first."""
-        for row in sorted(rows, key=lambda row: -row.within_s - row.rest_s):
+        for row in sorted(rows, key=lambda row: -max(row.within_s, row.lasts_s) - row.rest_s):
             if row.own and not own:
                 continue
-            left = self.trials * row.times
+            left = row.trials(self.trials)
             while left > 0:
-                (self.alone if row.alone else self.turns).append((row, min(TURN, left)))
+                turns = (self.alone if row.alone else self.turns).setdefault(row.stage, deque())
+                turns.append((row, min(TURN, left)))
                 left -= TURN
         self.planned = self.todo
 
     @property
     def todo(self) -> int:
         """Trials that nobody has begun."""
-        return sum(count for _, count in (*self.turns, *self.alone))
+        return sum(count for turns in (*self.turns.values(), *self.alone.values()) for _, count in turns)
 
 
 async def run(extent: Extent, directory: Path, only: Sequence[str] = (), numbers: Sequence[str] = ()) -> Report:
@@ -84,16 +71,16 @@ async def run(extent: Extent, directory: Path, only: Sequence[str] = (), numbers
     rows = [row for row in catalogue.ROWS if not numbers or row.number in numbers or row.number.split()[0] in numbers]
     with Ward(directory) as ward:
         works = _works(ward, directory, extent, only)
+        built = {name: stages.made(name, directory) for name in {row.stage for row in rows}}
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(8 + 2 * sum(one.stages for one in works)))
         for work in works:
             work.plan(rows, own=work is works[0] and work.name == PerdureSide.name)
         async with asyncio.TaskGroup() as group:
             for work in works:
-                for number in range(min(work.stages, len(work.turns))):
-                    group.create_task(_stage(work, number, work.turns), name=f"{work.name}, stage {number}")
+                for number in range(work.stages):
+                    group.create_task(_plays(work, number, work.turns, built), name=f"{work.name}, stage {number}")
         for work in works:
-            if work.alone:
-                await _stage(work, work.stages, work.alone)
+            await _plays(work, work.stages, work.alone, built)
     series = [
         Series(work.name, row, tuple(work.found.get(row.number, ())), work.errors.get(row.number, ""))
         for work in works
@@ -106,18 +93,19 @@ async def run(extent: Extent, directory: Path, only: Sequence[str] = (), numbers
 def _works(ward: Ward, directory: Path, extent: Extent, only: Sequence[str]) -> list[Work]:
     """The sides that are wanted; Monit where it is installed."""
 
-    def perdure(stage: int) -> Side:
-        first = 21_000 + PORTS_OF_A_STAGE * stage
+    def perdure(name: str, stage: Stage, number: int) -> Side:
+        first = 21_000 + PORTS_OF_A_STAGE * number
         ports = f"{first}-{first + PORTS_OF_A_STAGE - 1}"
-        return PerdureSide(directory / f"perdure-{stage}", COMMAND, more=MORE, ports=ports)
+        home = directory / f"perdure-{name}-{number}"
+        return PerdureSide(home, stage.program, more=stage.more, checks=stage.checks, ports=ports)
 
-    def supervised(checks: sides.Checks) -> Callable[[int], Side]:
-        return lambda stage: sides.SupervisedSide(
-            ward, directory / f"{checks.short}-{stage}", checks, "supervisord", COMMAND
+    def supervised(checks: sides.Checks) -> Callable[[str, Stage, int], Side]:
+        return lambda name, stage, number: sides.SupervisedSide(
+            ward, directory / f"{checks.short}-{name}-{number}", checks, "supervisord", stage.program
         )
 
-    def beside_monit(stage: int) -> Side:
-        return monit.MonitSide(ward, directory / f"monit-{stage}", COMMAND)
+    def beside_monit(name: str, stage: Stage, number: int) -> Side:
+        return monit.MonitSide(ward, directory / f"monit-{name}-{number}", stage.program)
 
     few, stages = extent.trials_others, extent.stages_others
     works = [
@@ -132,19 +120,25 @@ def _works(ward: Ward, directory: Path, extent: Extent, only: Sequence[str]) -> 
     return [one for one in works if not only or any(word in one.name for word in only)]
 
 
-async def _stage(work: Work, number: int, turns: deque[tuple[Row, int]]) -> None:
+async def _plays(work: Work, number: int, turns: dict[str, Turns], built: dict[str, Stage]) -> None:
+    """One stage after the other, as long as there is anything to be played on it."""
+    for name in stages.NAMES:
+        if turns.get(name):
+            await _stage(work, work.make(name, built[name], number), built[name], turns[name])
+
+
+async def _stage(work: Work, side: Side, stage: Stage, turns: Turns) -> None:
     """One side and its clients, from start to end; it takes turns from those that are left."""
-    side = work.make(number)
-    rng = random.Random(f"{work.name} {number}")
+    rng = random.Random(f"{work.name} {side.port}")
     made: list[Trial] = []
+    turn: tuple[Row, int] | None = turns.popleft()
     try:
         await asyncio.to_thread(side.start)
         await asyncio.to_thread(sides.wait_for_strength, side, 60.0)
-        plan = load.Plan(f"http://127.0.0.1:{side.port}/", results.RATE, mix=MIX, connections=1024)
-        async with LoadProcess(plan) as running:
-            await asyncio.sleep(KNOWN_S)
-            while turns:
-                row, count = turns.popleft()
+        async with LoadProcess(stage.plan(side.port)) as running:
+            await asyncio.sleep(stage.known_s)
+            while turn is not None:
+                row, count = turn
                 for _ in range(count):
                     try:
                         one = await asyncio.to_thread(trial.make, side, row, rng)
@@ -154,6 +148,7 @@ async def _stage(work: Work, number: int, turns: deque[tuple[Row, int]]) -> None
                     made.append(one)
                     work.found.setdefault(row.number, []).append(one)
                 progress(f"faults: {work.name}", work.planned - work.todo, work.planned)
+                turn = turns.popleft() if turns else None
         results.attribute(made, running.samples)
     finally:
         await asyncio.to_thread(side.stop)

@@ -1,36 +1,68 @@
 """What must come of a fault beyond who gets requests: questions to the side, each asked again and again until it is so.
 
-Only Perdure tells anything; of the other sides HAProxy's view is all there is.
+Only Perdure tells anything; of the other sides HAProxy's view is all there is, and who answers behind it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from bench import runtime, sides
-from bench.faults.catalogue import Expected, Row
+from bench import processes, runtime, sides
+from bench.faults.row import Expected, Row, Whom
+from bench.faults.struck import Struck
 from bench.sides import PerdureSide, Side
 
-ALARMS = frozenset({"R05", "R07", "R08"})
 NEVER_S = 3600.0
 ASK_EVERY_S = 0.1
-Noticed = Callable[[], bool]
+AT_ONCE_S = 0.0
 
 
-def question(side: Side, row: Row) -> tuple[Noticed, float]:
-    """Tells whether what must come of the row has come of it, and how often to ask, in seconds."""
-    if row.expected is Expected.PUT_RIGHT:
-        return lambda: _all_weigh_the_same(side), ASK_EVERY_S
-    if not isinstance(side, PerdureSide):
-        return lambda: False, NEVER_S
-    perdure = side
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked during a trial, how often, and once at its end."""
+
+    noticed: Callable[[], bool] = lambda: False
+    """Has come of it what must?"""
+    every_s: float = NEVER_S
+    to_the_end: Callable[[], bool] = lambda: True
+    """Was it so to the end?"""
+    forbidden: Callable[[], int] = lambda: 0
+    """How many events there were that there must not be."""
+
+
+def question(side: Side, row: Row, struck: Sequence[Struck]) -> Question:
+    """What to ask this side about this row."""
+    one = struck[0]
     match row.expected:
-        case Expected.ALARM:
-            after = newest(side)
-            return lambda: any(one["rule"] in ALARMS for one in events(perdure, after)), ASK_EVERY_S
-        case Expected.TOLD:
-            return lambda: row.words in str(perdure.status()["services"]["web"]["sentence"]), ASK_EVERY_S
-        case _:
-            return lambda: False, NEVER_S
+        case Expected.ISOLATED:
+            return Question(to_the_end=lambda: None not in one.relapses)
+        case Expected.PUT_RIGHT:
+            return Question(lambda: _all_weigh_the_same(side), ASK_EVERY_S)
+        case Expected.ANOTHER_BALANCER:
+            return Question(lambda: _another_answers(side, one), AT_ONCE_S)
+        case Expected.GONE:
+            return Question(lambda: bool(one.family) and not any(map(runs, one.family)), ASK_EVERY_S)
+        case Expected.SERVES:
+            return Question(
+                lambda: not runs(one.pid) and _all_answer(side),
+                ASK_EVERY_S,
+                lambda: not one.strays,
+                _counted(side, row),
+            )
+    if not isinstance(side, PerdureSide):
+        return Question()
+    perdure = side
+    if row.expected is Expected.TOLD:
+        return Question(lambda: row.words in str(perdure.status()["services"]["web"]["sentence"]), ASK_EVERY_S)
+    if row.expected is Expected.ALARM:
+        after, about = newest(side), {one.slot} if row.whom is Whom.ONE else set()
+        return Question(
+            lambda: any(event["rule"] in row.rules and _is_about(event, about) for event in events(perdure, after)),
+            ASK_EVERY_S,
+            forbidden=_counted(side, row),
+        )
+    return Question(forbidden=_counted(side, row))
 
 
 def newest(side: PerdureSide) -> int:
@@ -44,7 +76,40 @@ def events(side: PerdureSide, after: int) -> list[dict[str, Any]]:
     return found
 
 
+def runs(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _counted(side: Side, row: Row) -> Callable[[], int]:
+    """Counts the events from now on that the row forbids."""
+    if not isinstance(side, PerdureSide) or not row.forbidden:
+        return lambda: 0
+    perdure, after = side, newest(side)
+    return lambda: sum(event["rule"] in row.forbidden for event in events(perdure, after))
+
+
+def _is_about(event: dict[str, Any], slots: set[str]) -> bool:
+    """Whether an event concerns one of these slots; with none named, any does."""
+    return not slots or event["subject"] in slots
+
+
 def _all_weigh_the_same(side: Side) -> bool:
     stats = side.stats()
     weights = runtime.weights(stats, side.backends) if stats is not None else {}
     return len(weights) == sides.REPLICAS and len(set(weights.values())) == 1
+
+
+def _another_answers(side: Side, struck: Struck) -> bool:
+    """Whether clients are answered through another HAProxy than the one that was struck."""
+    stats = side.stats()
+    seen = runtime.view(stats, side.backends) if stats is not None else None
+    return seen is not None and bool(struck.family) and seen.pid not in struck.family and processes.answers(side.port)
+
+
+def _all_answer(side: Side) -> bool:
+    """Whether all replicas get requests, and each of them answers as itself."""
+    return len([pid for pid in sides.strength(side).values() if pid]) == sides.REPLICAS

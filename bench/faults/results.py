@@ -5,13 +5,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench import tally
-from bench.faults import catalogue
-from bench.faults.catalogue import Expected, Row
+from bench.faults import catalogue, stages
+from bench.faults.row import Expected, Row
 from bench.faults.trial import Trial
 from bench.report import Report
-
-RATE = 60.0
-"""Requests a second: 20 for each of three replicas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +64,13 @@ def report(series: Sequence[Series], extent: Extent) -> Report:
         (
             f"{extent.trials} trials each ({extent.trials_others} beside the others) at random phases"
             f" ({catalogue.OFTEN} times as many of the commonest faults);"
-            f" {RATE:.0f} requests a second, four endpoints, three replicas, all sides at the same time.",
-            "Noticed: who was struck gets no requests, or was replaced; F28: an alarm names the common cause;"
-            " F2: the status says so.",
-            "Scope right: nobody else was touched. B rows: nobody at all.",
+            f" {stages.RATE:.0f} requests a second, four endpoints, three replicas, all sides at the same time.",
+            "Noticed: who was struck gets no requests, or was replaced; F33: each time that it fails; F42: it is gone"
+            " with its children; F43, B8: all slots serve again; F40: clients are answered through another HAProxy.",
+            "F28, F29, F31, F32, F41: an event tells what it is; F2: the status says so.",
+            "Scope right: nobody else was touched (F29: but one; F31: who got the request). B rows: nobody at all, or"
+            " nobody but by order; and for F41 and B7 not one request failed.",
+            "Datasette is a program that we did not write: 30 requests a second, all harm is done from outside.",
             *(f"{numbers}: {where}." for numbers, where in catalogue.ELSEWHERE),
         ),
         {"series": [_figures(one) for one in series], "extent": asdict(extent)},
@@ -99,7 +99,9 @@ def _cells(one: Series) -> tuple[str, ...]:
 
 def _right(row: Row, trial: Trial) -> bool:
     """Whether those that were struck were held to be ill, and nobody else; for disturbances: nobody."""
-    return not trial.false_actions and (row.expected is Expected.NOTHING or trial.noticed_s is not None)
+    if trial.false_actions or (row.none_fails and trial.failed):
+        return False
+    return row.expected is Expected.NOTHING or trial.noticed_s is not None
 
 
 def _figures(one: Series) -> dict[str, Any]:
