@@ -14,7 +14,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from bench import lighthouses, processes, runtime
+from bench import lighthouses, processes, runtime, sides
 from bench.faults import stages
 from bench.faults.struck import Strike, Struck, port_of, switch
 from bench.processes import BenchError
@@ -23,7 +23,9 @@ from bench.sides import PerdureSide, Side
 ANSWERED_WITHIN_S = 3.0
 BIND_WITHIN_S = 3.0
 LOOK_EVERY_S = 0.05
-GARBAGE = b"\0" * 4096
+PAGE_BYTES = 4096
+CHANGES_AT = 24
+"""Where a file of SQLite counts its changes, so that nobody goes on with what he remembers."""
 
 
 def bad_release(struck: Struck, side: Side) -> None:
@@ -93,13 +95,14 @@ def to_haproxy(number: signal.Signals) -> Strike:
 
 
 def lock_the_store(seconds: float) -> Strike:
-    """Keep the daemon out of its database."""
+    """Keep the daemon out of its database, and give it something to write: the end of a replica."""
 
     def strike(struck: Struck, side: Side) -> None:
         assert isinstance(side, PerdureSide)
         other = sqlite3.connect(side.home / "perdure.db", timeout=ANSWERED_WITHIN_S, isolation_level=None)
         try:
             other.execute("BEGIN EXCLUSIVE")
+            _kill(next(pid for pid in sides.strength(side).values() if pid is not None))
             struck.over.wait(seconds)
         finally:
             other.close()
@@ -138,7 +141,7 @@ def killed_and_usurped(struck: Struck, side: Side) -> None:
         def do_GET(self) -> None:
             body = b"stranger"
             if self.headers["X-Request-Id"]:  # checks have none
-                struck.strays.append(self.path)
+                struck.strays.append(time.monotonic() - killed_at)
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -149,8 +152,9 @@ def killed_and_usurped(struck: Struck, side: Side) -> None:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
+    killed_at = time.monotonic()
     os.kill(struck.pid, signal.SIGKILL)
-    until_at = time.monotonic() + BIND_WITHIN_S
+    until_at = killed_at + BIND_WITHIN_S
     while time.monotonic() < until_at:
         with suppress(OSError):
             server = Listening(("127.0.0.1", struck.port), Stranger)
@@ -200,9 +204,12 @@ def other_data(struck: Struck, _: Side) -> None:
 
 
 def unreadable_data(struck: Struck, _: Side) -> None:
-    """Overwrite the head of the database of this replica of Datasette."""
+    """Overwrite the rows of the database of this replica of Datasette; its first page, with the schema, is left."""
     with _database(struck).open("r+b") as file:
-        file.write(GARBAGE)
+        file.seek(PAGE_BYTES)
+        file.write(b"\1" * PAGE_BYTES)
+        file.seek(CHANGES_AT)
+        file.write(b"\1\2\3\4")
 
 
 def _database(struck: Struck) -> Path:

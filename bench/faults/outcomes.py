@@ -40,7 +40,7 @@ def question(side: Side, row: Row, struck: Sequence[Struck]) -> Question:
         case Expected.PUT_RIGHT:
             return Question(lambda: _all_weigh_the_same(side), ASK_EVERY_S)
         case Expected.ANOTHER_BALANCER:
-            return Question(lambda: _another_answers(side, one), AT_ONCE_S)
+            return Question(lambda: _another_answers(side, one), AT_ONCE_S, forbidden=_counted(side, row))
         case Expected.GONE:
             return Question(lambda: bool(one.family) and not any(map(runs, one.family)), ASK_EVERY_S)
         case Expected.SERVES:
@@ -53,15 +53,17 @@ def question(side: Side, row: Row, struck: Sequence[Struck]) -> Question:
     if not isinstance(side, PerdureSide):
         return Question()
     perdure = side
+    after, about = newest(side), {one.slot} if row.whom is Whom.ONE and row.expected is Expected.ALARM else set()
+
+    def came() -> bool:
+        """Whether an event tells of it."""
+        return any(event["rule"] in row.rules and _is_about(event, about) for event in events(perdure, after))
+
     if row.expected is Expected.TOLD:
-        return Question(lambda: row.words in str(perdure.status()["services"]["web"]["sentence"]), ASK_EVERY_S)
+        told = came if row.rules else lambda: True
+        return Question(lambda: row.words in str(perdure.status()), ASK_EVERY_S, told, _counted(side, row))
     if row.expected is Expected.ALARM:
-        after, about = newest(side), {one.slot} if row.whom is Whom.ONE else set()
-        return Question(
-            lambda: any(event["rule"] in row.rules and _is_about(event, about) for event in events(perdure, after)),
-            ASK_EVERY_S,
-            forbidden=_counted(side, row),
-        )
+        return Question(came, ASK_EVERY_S, forbidden=_counted(side, row))
     return Question(forbidden=_counted(side, row))
 
 

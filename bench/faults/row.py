@@ -7,8 +7,6 @@ from bench.faults import stages
 from bench.faults.struck import Strike
 
 REST_S = 6.0
-SHARED_RULES = frozenset({"R05", "R07", "R08"})
-"""The ids of events that tell what half of the replicas or more show."""
 
 
 class Whom(StrEnum):
@@ -25,7 +23,7 @@ class Expected(StrEnum):
 
     ISOLATED = "isolated"  # those that were struck get no requests, each time anew, and nobody else is touched
     ALARM = "alarm"  # nobody is isolated or restarted; an event of one of the row's rules tells somebody
-    TOLD = "told"  # the status says so, in these words, and nobody else is touched
+    TOLD = "told"  # the status says so, in these words, then an event (if the row has rules); nobody else is touched
     PUT_RIGHT = "put right"  # every server has its weight again, and nobody is touched
     GONE = "gone"  # the process and all its children are gone, and nobody else is touched
     SERVES = "serves"  # somebody else serves in its place, and nobody else is touched
@@ -55,8 +53,8 @@ class Row:
     """It takes so long that it is made this often at most."""
     stage: str = stages.SHOP
     """What it is played on."""
-    rules: frozenset[str] = SHARED_RULES
-    """What tells of it, where somebody must be told."""
+    rules: frozenset[str] = frozenset()
+    """The events of which one must tell of it."""
     forbidden: frozenset[str] = frozenset()
     """Events that there must not be; each counts as somebody touched."""
     spare: int = 0

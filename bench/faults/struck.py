@@ -28,8 +28,8 @@ class Struck:
     """The process with its children."""
     relapses: list[float | None] = field(default_factory=list, compare=False)
     """Of each time that it was ill: how long until it got no requests; None: it got them all the time."""
-    strays: list[str] = field(default_factory=list, compare=False)
-    """Requests of clients that reached somebody who is no replica."""
+    strays: list[float] = field(default_factory=list, compare=False)
+    """When a request of a client reached somebody who is no replica, in seconds after the strike."""
 
     @property
     def slot(self) -> str:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bench import runtime, sides
 from bench.faults import outcomes, strikes
@@ -47,6 +47,10 @@ class Trial:
     than the row allows.
     """
     ended_at: float = 0.0
+    relapses_s: list[float | None] = field(default_factory=list)
+    """Of each time that it was ill: how long until it got no requests."""
+    strays_s: list[float] = field(default_factory=list)
+    """When a request of a client reached a stranger."""
     requests: int = 0
     failed: int = 0
 
@@ -124,7 +128,8 @@ def _watch(side: Side, row: Row, scene: Scene, trial: Trial) -> None:
         seen = runtime.view(stats, side.backends) if stats is not None else None
         passed_s = time.monotonic() - trial.at
         if seen is not None:
-            touched |= before.keys() - ill.keys() - set(seen.ports)
+            if row.expected is not Expected.ANOTHER_BALANCER:  # a new one knows its servers a moment later
+                touched |= before.keys() - ill.keys() - set(seen.ports)
             isolated = row.expected is Expected.ISOLATED and not _still_asked(side, ill, seen.ports)
             if isolated and trial.noticed_s is None:
                 trial.noticed_s = passed_s
@@ -136,6 +141,8 @@ def _watch(side: Side, row: Row, scene: Scene, trial: Trial) -> None:
     touched |= {port for port, pid in before.items() if port not in ill and not outcomes.runs(pid)}
     if not question.to_the_end():
         trial.noticed_s = None
+    trial.relapses_s = [after_s for one in scene.struck for after_s in one.relapses]
+    trial.strays_s = [after_s for one in scene.struck for after_s in one.strays]
     trial.false_actions = max(0, len(touched) - row.spare) + question.forbidden()
 
 

@@ -12,12 +12,15 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
 import psutil
 import pytest
-from bench import certificates
+from bench import certificates, processes, program
+from bench.faults import disasters, stages
+from bench.faults.struck import Struck
 from bench.load import Kind, Load
 
 APP = Path(__file__).resolve().parents[2] / "bench" / "app.py"
@@ -337,11 +340,49 @@ async def test_over_tls_it_shows_its_certificate_and_the_expired_one_when_told(t
         await writer.wait_closed()
         return int(answer.split()[1])
 
+    async def outcomes() -> dict[str, int]:
+        trust = str(tmp_path / "trusted.pem")
+        async with Load(f"https://127.0.0.1:{app.port}/", rate=100, count=5, trust=trust) as load:
+            await load.done()
+        return dict(load.result().outcomes)
+
     with running("--tls", str(tmp_path / "valid.pem"), "--tls-expired", str(tmp_path / "expired.pem")) as app:
         assert await asked("GET", "/", trusting) == 200
+        assert await outcomes() == {"ok": 5}
+        assert replace(program.APP, tls=True, timeout_s=5.0).pid(app.port) == app.process.pid
         assert await asked("POST", "/fault?kind=expired", careless) == 200
         with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
             await asked("GET", "/", trusting)
         assert await asked("GET", "/", careless) == 200
+        assert await outcomes() == {"unconnected": 5}
         assert await asked("POST", "/fault?kind=none", careless) == 200
         assert await asked("GET", "/", trusting) == 200
+
+
+@pytest.fixture
+def lighthouses(tmp_path: Path) -> Iterator[tuple[program.Program, Struck]]:
+    """Datasette, on a port of its own."""
+    found = replace(stages.made(stages.DATASETTE, tmp_path).program, timeout_s=5.0)
+    port = processes.free_ports(1)[0]
+    with subprocess.Popen(
+        found.on(port), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            processes.wait_until(lambda: found.pid(port) == process.pid, "Datasette answers", 30.0)
+            yield found, Struck(port, process.pid)
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(("harm", "status"), [(disasters.other_data, 200), (disasters.unreadable_data, 500)])
+def test_the_data_of_one_datasette_can_be_spoilt_from_outside(
+    lighthouses: tuple[program.Program, Struck], harm: disasters.Strike, status: int
+) -> None:
+    asked, struck = lighthouses
+    before = asked.get(struck.port, stages.WHOLE_TABLE)
+    assert before.startswith(b"HTTP/1.1 200")
+    harm(struck, None)  # type: ignore[arg-type]
+    after = asked.get(struck.port, stages.WHOLE_TABLE)
+    assert int(after.split()[1]) == status
+    assert after.partition(b"\r\n\r\n")[2] != before.partition(b"\r\n\r\n")[2]
+    assert asked.pid(struck.port) == struck.pid, "its health page says that all is well"

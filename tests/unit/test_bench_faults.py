@@ -109,12 +109,20 @@ def asked(side: sides.Side, number: str, *struck: Struck) -> outcomes.Question:
 
 def test_an_alarm_must_have_a_rule_of_the_row_and_come_after_the_strike() -> None:
     side = Told()
+    side.tell("R08")
+    question = asked(side, "F28")
     side.tell("A08")
-    question = asked(side, "F41")
-    side.tell("R05")
     assert not question.noticed()
-    side.tell("A08")
+    side.tell("R08")
     assert question.noticed()
+
+
+def test_what_the_status_told_must_become_an_event_where_the_row_has_a_rule() -> None:
+    side = Told()
+    crash_loop, locked = asked(side, "F2"), asked(side, "F41")
+    assert crash_loop.to_the_end() and not locked.to_the_end()
+    side.tell("A08", "daemon")
+    assert locked.to_the_end()
 
 
 def test_an_alarm_about_one_replica_must_name_its_slot() -> None:
@@ -149,7 +157,7 @@ def test_a_request_that_a_stranger_got_spoils_the_trial() -> None:
     struck = Struck(1, 1)
     question = asked(Told(), "F43", struck)
     assert question.to_the_end()
-    struck.strays.append("/pay")
+    struck.strays.append(0.02)
     assert not question.to_the_end()
 
 
