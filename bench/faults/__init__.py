@@ -124,12 +124,12 @@ async def _plays(work: Work, number: int, turns: dict[str, Turns], built: dict[s
     """One stage after the other, as long as there is anything to be played on it."""
     for name in stages.NAMES:
         if turns.get(name):
-            await _stage(work, work.make(name, built[name], number), built[name], turns[name])
+            rng = random.Random(f"{work.name} {name} {number}")
+            await _stage(work, work.make(name, built[name], number), built[name], turns[name], rng)
 
 
-async def _stage(work: Work, side: Side, stage: Stage, turns: Turns) -> None:
+async def _stage(work: Work, side: Side, stage: Stage, turns: Turns, rng: random.Random) -> None:
     """One side and its clients, from start to end; it takes turns from those that are left."""
-    rng = random.Random(f"{work.name} {side.port}")
     made: list[Trial] = []
     turn: tuple[Row, int] | None = turns.popleft()
     try:

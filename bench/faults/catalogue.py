@@ -18,6 +18,8 @@ WARM_S = 36.0
 """Response times of a replica's first half minute are not judged."""
 FORGOTTEN_S = 25.0
 """What was told is told anew after it was over for some seconds."""
+SPELL_S = 15.0
+"""What has served for so long is not held to be in a crash loop any more."""
 SHARED_RULES = frozenset({"R05", "R07", "R08"})
 """The ids of events that tell: half of the replicas or more show the same;"""
 RELEASE_RULES = frozenset({"R01"})
@@ -48,6 +50,7 @@ ROWS = (
         Expected.TOLD,
         words="keep ending",
         own=True,
+        rest_s=SPELL_S,
     ),
     Row("F3", "hang: SIGSTOP", send(signal.SIGSTOP), within_s=3.0, times=OFTEN),
     Row("F4", "workers stuck, /healthz alive", fault(kind="silent")),
@@ -67,12 +70,7 @@ ROWS = (
     Row("F17", "read-only: each write fails", fault(kind="read-only")),
     Row("F18", "a bit flipped in its data", fault(kind="data", **{"is": "sane"}), own=True),
     Row("F19", "its data diverged", fault(kind="data", **{"is": "other"}), own=True),
-    Row(
-        "F24",
-        "large answers hang after 16 kB",
-        fault(kind="large-hangs"),
-        stage=stages.LARGE,
-    ),
+    Row("F24", "large answers hang after 16 kB", fault(kind="large-hangs"), stage=stages.LARGE),
     Row(
         "F25",
         "no name resolves: 502 on /search, the application answers as if",
@@ -121,16 +119,9 @@ ROWS = (
         rules=DEADLY_RULES,
         spare=3,
         lasts_s=15.0,
-        rest_s=12.0,
+        rest_s=SPELL_S,
     ),
-    Row(
-        "F32",
-        "its clock is an hour ahead",
-        fault(kind="clock", offset=3600),
-        ALARM,
-        own=True,
-        rules=CLOCK_RULES,
-    ),
+    Row("F32", "its clock is an hour ahead", fault(kind="clock", offset=3600), ALARM, own=True, rules=CLOCK_RULES),
     Row(
         "F33",
         "flapping: 500 for 20 s, well for 20 s, three times",
@@ -178,13 +169,7 @@ ROWS = (
         lasts_s=13.0,
     ),
     Row("F42", "hangs, ignores SIGTERM, and has two children", disasters.stubborn_and_hung(2), Expected.GONE),
-    Row(
-        "F43",
-        "ends, and a stranger takes its port at once",
-        disasters.killed_and_usurped,
-        SERVES,
-        lasts_s=8.0,
-    ),
+    Row("F43", "ends, and a stranger takes its port at once", disasters.killed_and_usurped, SERVES, lasts_s=8.0),
     Row("B1", "the monitor stopped for 10 s", strikes.pause_of_the_monitor(10.0), NOTHING, 18.0, NOBODY, own=True),
     Row(
         "B2",

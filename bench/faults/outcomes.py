@@ -11,6 +11,7 @@ from typing import Any
 from bench import processes, runtime, sides
 from bench.faults.row import Expected, Row, Whom
 from bench.faults.struck import Struck
+from bench.processes import BenchError
 from bench.sides import PerdureSide, Side
 
 NEVER_S = 3600.0
@@ -60,6 +61,8 @@ def question(side: Side, row: Row, struck: Sequence[Struck]) -> Question:
         return any(event["rule"] in row.rules and _is_about(event, about) for event in events(perdure, after))
 
     if row.expected is Expected.TOLD:
+        if row.words in str(perdure.status()):
+            raise BenchError(f"the status says {row.words!r} before {row.number}")
         told = came if row.rules else lambda: True
         return Question(lambda: row.words in str(perdure.status()), ASK_EVERY_S, told, _counted(side, row))
     if row.expected is Expected.ALARM:

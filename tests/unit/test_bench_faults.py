@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import program, sides, tally
+from bench import processes, program, sides, tally
 from bench.faults import Work, disasters, outcomes, results, stages
 from bench.faults.catalogue import ELSEWHERE, ROWS
 from bench.faults.results import Series
@@ -21,11 +21,14 @@ class Told(sides.PerdureSide):
 
     def __init__(self) -> None:
         self.told: list[dict[str, Any]] = []
+        self.said = ""
 
     def tell(self, rule: str, subject: str = "web") -> None:
         self.told.append({"number": len(self.told) + 1, "rule": rule, "subject": subject})
 
     def get(self, path: str, timeout_s: float = 10.0) -> Any:
+        if path == "/v1/status":
+            return {"services": {"web": {"sentence": self.said}}}
         after = int(path.partition("after=")[2])
         return self.told[after:]
 
@@ -123,6 +126,10 @@ def test_what_the_status_told_must_become_an_event_where_the_row_has_a_rule() ->
     assert crash_loop.to_the_end() and not locked.to_the_end()
     side.tell("A08", "daemon")
     assert locked.to_the_end()
+    side.said = "web/1 keep ending; Perdure keeps trying"
+    assert crash_loop.noticed()
+    with pytest.raises(processes.BenchError):
+        asked(side, "F2")
 
 
 def test_an_alarm_about_one_replica_must_name_its_slot() -> None:
