@@ -70,7 +70,7 @@ def report(series: Sequence[Series], extent: Extent) -> Report:
             "F28, F29, F31, F32, F41: an event tells what it is; F2: the status says so.",
             "Scope right: nobody else was touched (F29: but one; F31: who got the request). B rows: nobody at all, or"
             " nobody but by order; and for F41 and B7 not one request failed.",
-            "Datasette is a program that we did not write: 30 requests a second, all harm is done from outside.",
+            "Datasette is a program that we did not write: all harm is done from outside.",
             *(f"{numbers}: {where}." for numbers, where in catalogue.ELSEWHERE),
         ),
         {"series": [_figures(one) for one in series], "extent": asdict(extent)},

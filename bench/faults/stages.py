@@ -97,7 +97,7 @@ def _datasette(_: Path) -> Stage:
         timeout_s=1.0,
     )
     digest = f'digest = {{ path = "{WHOLE_TABLE}", every = "1s" }}\n'
-    return Stage(program, TIMES + digest, mix=PAGES, rate=RATE / 2)
+    return Stage(program, TIMES + digest, mix=PAGES)
 
 
 _STAGES: dict[str, Callable[[Path], Stage]] = {
