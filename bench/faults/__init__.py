@@ -131,6 +131,7 @@ async def _plays(work: Work, number: int, turns: dict[str, Turns], built: dict[s
 async def _stage(work: Work, side: Side, stage: Stage, turns: Turns, rng: random.Random) -> None:
     """One side and its clients, from start to end; it takes turns from those that are left."""
     made: list[Trial] = []
+    left_s = 0.0
     turn: tuple[Row, int] | None = turns.popleft()
     try:
         await asyncio.to_thread(side.start)
@@ -141,13 +142,14 @@ async def _stage(work: Work, side: Side, stage: Stage, turns: Turns, rng: random
                 row, count = turn
                 for _ in range(count):
                     try:
-                        one = await asyncio.to_thread(trial.make, side, row, rng)
+                        one = await asyncio.to_thread(trial.make, side, row, rng, max(row.rest_s, left_s))
                     except BenchError as failure:
                         work.errors[row.number] = str(failure)
                         break
                     made.append(one)
                     work.found.setdefault(row.number, []).append(one)
                 progress(f"faults: {work.name}", work.planned - work.todo, work.planned)
+                left_s = row.rest_s
                 turn = turns.popleft() if turns else None
         results.attribute(made, running.samples)
     finally:

@@ -124,10 +124,11 @@ ROWS = (
     Row("F32", "its clock is an hour ahead", fault(kind="clock", offset=3600), ALARM, own=True, rules=CLOCK_RULES),
     Row(
         "F33",
-        "flapping: 500 for 20 s, well for 20 s, three times",
+        "flapping: 500 for 20 s (or until it is replaced), well for 20 s, three times",
         disasters.flapping(20.0, 20.0, 3),
         lasts_s=120.0,
         trials_max=4,
+        rest_s=SPELL_S,
     ),
     Row("F34", "500 for everything, /healthz says ok", fault(kind="error"), times=OFTEN),
     Row("F35", "its weight in HAProxy set to 0 by hand", strikes.weightless, Expected.PUT_RIGHT),

@@ -64,7 +64,7 @@ class Row:
     none_fails: bool = False
     """Not one request may fail."""
     rest_s: float = REST_S
-    """For how long all must have been well before."""
+    """For how long all must have been well before, and before anything else is done."""
     alone: bool = False
     """It would disturb what runs beside it, so nothing does."""
 

@@ -55,10 +55,10 @@ class Trial:
     failed: int = 0
 
 
-def make(side: Side, row: Row, rng: random.Random) -> Trial:
-    """Strike once. Raises BenchError when the side does not become whole before."""
+def make(side: Side, row: Row, rng: random.Random, rest_s: float) -> Trial:
+    """Strike once, when all were well for `rest_s`. Raises BenchError when the side does not become whole before."""
     sides.wait_for_strength(side, WHOLE_S)
-    time.sleep(row.rest_s + rng.uniform(0.0, 2.0))
+    time.sleep(rest_s + rng.uniform(0.0, 2.0))
     before = {port: pid for port, pid in sides.strength(side).items() if pid is not None}
     if len(before) < sides.REPLICAS:
         raise BenchError(f"{side.name} is not whole before {row.number}")
