@@ -20,7 +20,7 @@ import psutil
 import pytest
 from bench import certificates, processes, program
 from bench.faults import disasters, stages
-from bench.faults.struck import Struck
+from bench.faults.struck import Strike, Struck
 from bench.load import Kind, Load
 
 APP = Path(__file__).resolve().parents[2] / "bench" / "app.py"
@@ -307,8 +307,8 @@ async def test_stubborn_ignores_sigterm_with_its_children_until_it_is_healed() -
         children = psutil.Process(app.process.pid).children()
         assert len(children) == 2
         await asyncio.sleep(0.2)  # the shells must have come to their trap
-        for process in (app.process, *children):
-            os.kill(process.pid, signal.SIGTERM)
+        for pid in (app.process.pid, *(child.pid for child in children)):
+            os.kill(pid, signal.SIGTERM)
         assert (await app.get("/healthz"))[0] == 200
         assert all(child.is_running() for child in children)
         await app.fault("kind=none")
@@ -376,7 +376,7 @@ def lighthouses(tmp_path: Path) -> Iterator[tuple[program.Program, Struck]]:
 
 @pytest.mark.parametrize(("harm", "status"), [(disasters.other_data, 200), (disasters.unreadable_data, 500)])
 def test_the_data_of_one_datasette_can_be_spoilt_from_outside(
-    lighthouses: tuple[program.Program, Struck], harm: disasters.Strike, status: int
+    lighthouses: tuple[program.Program, Struck], harm: Strike, status: int
 ) -> None:
     asked, struck = lighthouses
     before = asked.get(struck.port, stages.WHOLE_TABLE)
