@@ -28,14 +28,17 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="fewer and shorter measurements")
     parser.add_argument("--trials", type=int, help="of each fault (failure 30, faults 10; --quick: 3 and 1)")
     parser.add_argument("--side", action="append", default=[], help="failure, faults: only sides named so, or in part")
-    named = [fault.name.lower() for fault in failure.Fault] + [row.number for row in faults.catalogue.ROWS]
+    numbers = [row.number for row in faults.catalogue.ROWS]
+    named = [fault.name.lower() for fault in failure.Fault] + sorted({*numbers, *(one.split()[0] for one in numbers)})
     parser.add_argument("--fault", action="append", default=[], choices=named, help="failure, faults: only this one")
     parser.add_argument("--traces", type=Path, help="detectors: a folder of CSV files: sequence, sent_s, arrived_s")
     said = parser.parse_args(words)
     harm = failure.QUICK if said.quick else failure.Extent()
     if said.trials is not None:
         harm = dataclasses.replace(harm, trials=said.trials)
-    many = faults.Extent(said.trials or (1 if said.quick else 10))
+    many = faults.QUICK if said.quick else faults.Extent()
+    if said.trials is not None:
+        many = dataclasses.replace(many, trials=said.trials, trials_others=min(said.trials, many.trials_others))
     kinds = [fault for fault in failure.Fault if fault.name.lower() in said.fault]
     benches: dict[str, Callable[[Path], Report]] = {
         "traffic": lambda directory: traffic.run(traffic.QUICK if said.quick else traffic.Extent(), directory),

@@ -1,17 +1,18 @@
 """A small HTTP service that can be made to fail in known ways, for tests, benches and demonstrations.
 
 It stands alone (standard library, uvloop when there), so that `python bench/app.py` works from any directory, and it is
-fast enough not to be what a bench measures. It listens on $PORT and answers:
+fast enough not to be what a bench measures. What its faults do is in `harm.py`. It listens on $PORT and answers:
 
     GET  /            who answers, the slot and the pid          GET /slow?s=2   after two seconds
     GET  /pay, /search                                           the same as /
     GET  /digest      what stands for its data
     GET  /healthz     "ok"                                       GET /pid        the pid alone
+    GET  /large       64 kB                                      GET /poison     nothing: the process ends
     POST /order       appends "REQUEST-ID PID" to --orders, so that a test can prove what was executed how often
 
 With `--work S` each of them takes S seconds and up to as much again. Faults are switched while it runs, by a request
-to the replica itself (`on=` work, health, all, or one path: which requests suffer; `share=` of them; a later fault
-replaces an earlier one):
+to the replica itself (`on=` work, health, all, or one path: which requests suffer; `share=` of them, `times=` how many
+at most; a later fault replaces an earlier one):
 
     POST /fault?kind=error&share=0.2&status=500    POST /fault?kind=content      POST /fault?kind=slow&seconds=1
     POST /fault?kind=slow&factor=5   takes so many times as long as `--work` says
@@ -22,9 +23,15 @@ replaces an earlier one):
     POST /fault?kind=disk-full   each order gets ENOSPC   POST /fault?kind=read-only   each order gets EBADF
     POST /fault?kind=leak&size=1000000&every=1     holds so many bytes more each second, and so many `files=1`
     POST /fault?kind=data&is=other   /digest says so
+    POST /fault?kind=clock&offset=3600   its clock, and with it the header Date, is so many seconds ahead
+    POST /fault?kind=large-hangs   of an answer above 16 kB no more than that arrives
+    POST /fault?kind=expired  shows the certificate of --tls-expired from now on
+    POST /fault?kind=stubborn&children=2   ignores SIGTERM, as do so many children
+    POST /fault?kind=uninterruptible   waits in state D for ever
     POST /fault?kind=none     healthy again
 
-A file `doomed-SLOT` (`doomed-PORT` outside Perdure) where it runs ends it with 3 as soon as it starts.
+A file `doomed-SLOT` (`doomed-PORT` outside Perdure) where it runs ends it with 3 as soon as it starts; one
+`slow-start-SLOT` holds the seconds that it takes until it listens.
 SIGTERM: it stops listening, finishes the requests in flight, and exits with 0.
 """
 
@@ -37,16 +44,19 @@ import socket
 import sys
 import time
 import urllib.parse
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-Answer = tuple[int, bytes]
-Query = Mapping[str, str]
+if __name__ == "__main__":  # this folder's parent is not where Python looks then
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from bench.harm import LARGE_BYTES, Answer, Harm, Query
+
 REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 500: "Internal Server Error", 503: "Service Unavailable"}
-FOREVER_S = 86_400.0
 ACCEPTED_AT_ONCE = 64
 WORK = frozenset({"/", "/pay", "/search"})
+LARGE = b"all work and no play " * 3125
+POISONED = 70
 
 
 class Service:
@@ -54,26 +64,11 @@ class Service:
 
     def __init__(self, said: argparse.Namespace) -> None:
         self.said = said
+        self.harm = Harm(said)
         self.connections: set[Connection] = set()
         self.ending = False
         self.ended = asyncio.Event()
-        self.fault: Query = {}
-        self.mute = False
-        self.data = b"same"
-        self.accepting: Callable[[bool], object] = lambda wanted: None
-        """Begins or ends to accept connections; the socket goes on listening."""
-        self._leaking: asyncio.TimerHandle | None = None
         self._name = f"{os.environ.get('PERDURE_SLOT', 'app')} pid {os.getpid()}\n".encode()
-        self._kept: list[object] = []
-        self._orders = os.open(said.orders, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if said.orders else -1
-
-    def suffers(self, path: str) -> bool:
-        """Whether the fault of now strikes this request."""
-        if not self.fault or path == "/fault":
-            return False
-        on = self.fault.get("on", "work")
-        struck = on in ("all", path) or (not on.startswith("/") and (on == "health") == (path == "/healthz"))
-        return struck and random.random() < float(self.fault.get("share", "1"))
 
     def answer(self, path: str, request_id: str, query: Query) -> Answer:
         """The answer of the healthy service."""
@@ -82,73 +77,32 @@ class Service:
                 return 200, self._name
             case "/healthz":
                 return 200, b"ok"
+            case "/large":
+                return 200, LARGE
             case "/digest":
-                return 200, self.data
+                return 200, self.harm.data
             case "/pid":
                 return 200, b"%d" % os.getpid()
             case "/slow":
                 return 200, b"slow " + self._name
             case "/order":
                 return self._order(request_id)
+            case "/poison":
+                os._exit(POISONED)
             case "/fault":
-                return self._switch(query)
+                return self.harm.switch(query)
         return 404, b"no such page\n"
 
     def _order(self, request_id: str) -> Answer:
         try:
-            os.write(self._orders, f"{request_id} {os.getpid()}\n".encode())
+            os.write(self.harm.orders, f"{request_id} {os.getpid()}\n".encode())
         except OSError as error:
             return 500, f"cannot write: {error.strerror}\n".encode()
         return 200, b"order " + request_id.encode()
 
-    def _open_orders(self, path: Path | str, flags: int) -> None:
-        """Let what is written go there from now on."""
-        opened = os.open(path, flags | os.O_APPEND, 0o644)
-        os.dup2(opened, self._orders)
-        os.close(opened)
-
-    def _switch(self, query: Query) -> Answer:
-        kind = query.get("kind", "")
-        at_once: dict[str, Callable[[], object]] = {
-            "none": self._heal,
-            "mute": lambda: setattr(self, "mute", True),
-            "data": lambda: setattr(self, "data", query["is"].encode()),
-            "deaf": lambda: self.accepting(False),
-            "disk-full": lambda: self._open_orders("/dev/full", os.O_WRONLY),
-            "read-only": lambda: self._open_orders(self.said.orders, os.O_RDONLY),
-            "leak": lambda: self._leak(query),
-            "memory": lambda: self._kept.append(b"\1" * int(query["size"])),
-            "files": lambda: self._kept.extend(open(os.devnull) for _ in range(int(query["count"]))),  # noqa: PTH123, SIM115
-        }
-        after_answer: dict[str, Callable[[], object]] = {
-            "hang-loop": lambda: time.sleep(float(query.get("seconds", FOREVER_S))),
-            "exit": lambda: os._exit(int(query.get("code", "1"))),
-            "crash": lambda: os.kill(os.getpid(), signal.SIGKILL),
-        }
-        if kind in at_once:
-            at_once[kind]()
-        elif kind in after_answer:
-            asyncio.get_running_loop().call_later(0.01, after_answer[kind])
-        elif kind in ("error", "content", "slow", "close", "silent"):
-            self.fault = query
-        else:
-            return 400, f"no such fault: {kind}\n".encode()
-        return 200, f"{kind}\n".encode()
-
-    def _leak(self, query: Query) -> None:
-        self._kept.append(b"\1" * int(query.get("size", "0")))
-        self._kept.extend(open(os.devnull) for _ in range(int(query.get("files", "0"))))  # noqa: PTH123, SIM115
-        loop = asyncio.get_running_loop()
-        self._leaking = loop.call_later(float(query.get("every", "1")), self._leak, query)
-
-    def _heal(self) -> None:
-        self.fault, self.mute, self.data = {}, False, b"same"
-        if self._leaking is not None:
-            self._leaking.cancel()
-        self._kept.clear()
-        if self.said.orders:
-            self._open_orders(self.said.orders, os.O_WRONLY)
-        self.accepting(True)
+    def date(self) -> str:
+        """The time as an HTTP header."""
+        return time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + self.harm.clock_s))
 
     def end(self) -> None:
         """Finish what is in flight, then exit."""
@@ -207,8 +161,8 @@ class Connection(asyncio.Protocol):
         target = head.split(" ", 2)[1]
         path, _, rest = target.partition("?")
         query = dict(urllib.parse.parse_qsl(rest)) if rest else {}
-        service, fault = self._service, self._service.fault
-        kind = fault.get("kind") if service.suffers(path) else None
+        service, fault = self._service, self._service.harm.fault
+        kind = service.harm.strikes(path)
         if kind == "close" and self._transport is not None:
             self._transport.close()
             return
@@ -226,19 +180,24 @@ class Connection(asyncio.Protocol):
             delay_s = work_s * float(fault["factor"]) if "factor" in fault else float(fault.get("seconds", "1"))
         if path == "/slow":
             delay_s += float(query.get("s", "1"))
+        arrives = LARGE_BYTES if kind == "large-hangs" and len(body) > LARGE_BYTES else None
         if delay_s:
-            asyncio.get_running_loop().call_later(delay_s, self._write, head, status, body)
+            asyncio.get_running_loop().call_later(delay_s, self._write, head, status, body, arrives)
         else:
-            self._write(head, status, body)
+            self._write(head, status, body, arrives)
 
-    def _write(self, head: str, status: int, body: bytes) -> None:
-        self._busy = False
+    def _write(self, head: str, status: int, body: bytes, arrives: int | None) -> None:
+        """Send the answer; `arrives`: so many bytes of its body, and then nothing more."""
+        self._busy = arrives is not None
         if self._transport is None:
             return
         last = self._service.ending or _field(head, "connection").lower() == "close" or head.endswith("HTTP/1.0")
         closing = "Connection: close\r\n" if last else ""
-        start = f"HTTP/1.1 {status} {REASONS.get(status, 'Other')}\r\nContent-Length: {len(body)}\r\n{closing}\r\n"
-        self._transport.write(start.encode() + (b"" if head.startswith("HEAD ") else body))
+        start = f"HTTP/1.1 {status} {REASONS.get(status, 'Other')}\r\nDate: {self._service.date()}\r\n"
+        start += f"Content-Length: {len(body)}\r\n{closing}\r\n"
+        self._transport.write(start.encode() + (b"" if head.startswith("HEAD ") else body[:arrives]))
+        if arrives is not None:
+            return
         if last:
             self._transport.close()
         elif self._buffer:
@@ -255,7 +214,7 @@ def _field(head: str, name: str) -> str:
 async def _beat(service: Service, every_s: float) -> None:
     """Tell the supervisor that this process lives, by both ways that it offers."""
     while True:
-        if not service.mute:
+        if not service.harm.mute:
             if url := os.environ.get("PERDURE_HEARTBEAT_URL"):
                 await asyncio.to_thread(_post, url)
             if path := os.environ.get("NOTIFY_SOCKET"):
@@ -308,17 +267,24 @@ class Door:
             for _ in range(ACCEPTED_AT_ONCE):
                 connection, _ = self._listening.accept()
                 connection.setblocking(False)
-                served = self._loop.connect_accepted_socket(lambda: Connection(self._service), connection)
+                served = self._loop.connect_accepted_socket(
+                    lambda: Connection(self._service), connection, ssl=self._service.harm.tls
+                )
                 task = self._loop.create_task(served)
                 self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                task.add_done_callback(self._served)
+
+    def _served(self, task: asyncio.Task[object]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever hangs up during the handshake does no harm
 
 
 async def _serve(said: argparse.Namespace) -> None:
     service, loop = Service(said), asyncio.get_running_loop()
     door = Door(service, socket.create_server((said.host, said.port), backlog=said.backlog))
     door.accepting(True)
-    service.accepting = door.accepting
+    service.harm.accepting = door.accepting
     beating = asyncio.create_task(_beat(service, said.heartbeat)) if said.heartbeat else None
 
     def end() -> None:
@@ -336,11 +302,33 @@ async def _serve(said: argparse.Namespace) -> None:
 
 def main() -> None:
     """Read the command line and serve until SIGTERM or SIGINT."""
+    said = _parser().parse_args()
+    if said.ignore_sigterm:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    slot = os.environ.get("PERDURE_SLOT", str(said.port)).replace("/", "-")
+    if Path(f"doomed-{slot}").exists():
+        print("doomed, as somebody wrote", file=sys.stderr)
+        sys.exit(3)
+    if said.exit_at_start is not None:
+        print("refusing to start, as asked", file=sys.stderr)
+        sys.exit(said.exit_at_start)
+    _fork_children(said.children)
+    slow = Path(f"slow-start-{slot}")
+    time.sleep(said.start_delay + (float(slow.read_text()) if slow.exists() else 0.0))
+    with suppress(ImportError):
+        import uvloop
+
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    asyncio.run(_serve(said))
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="An HTTP service that fails on request.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=os.environ.get("PORT", "8000"))
     parser.add_argument("--work", type=float, default=0.0, metavar="SECONDS", help="how long a request takes at least")
     parser.add_argument("--backlog", type=int, default=1024, help="connections that may wait (%(default)s)")
+    parser.add_argument("--fails", type=float, default=0.0, metavar="SHARE", help="of its work fails from the start")
     parser.add_argument("--start-delay", type=float, default=0.0, metavar="SECONDS", help="before it listens")
     parser.add_argument("--exit-at-start", type=int, metavar="CODE", help="exit at once: a crash loop")
     parser.add_argument("--ignore-sigterm", action="store_true")
@@ -349,23 +337,9 @@ def main() -> None:
         "--heartbeat", type=float, metavar="SECONDS", help="tell $PERDURE_HEARTBEAT_URL, $NOTIFY_SOCKET"
     )
     parser.add_argument("--orders", type=Path, metavar="FILE", help="where /order notes what it executed")
-    said = parser.parse_args()
-    if said.ignore_sigterm:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    doomed = os.environ.get("PERDURE_SLOT", str(said.port)).replace("/", "-")
-    if Path(f"doomed-{doomed}").exists():
-        print("doomed, as somebody wrote", file=sys.stderr)
-        sys.exit(3)
-    if said.exit_at_start is not None:
-        print("refusing to start, as asked", file=sys.stderr)
-        sys.exit(said.exit_at_start)
-    _fork_children(said.children)
-    time.sleep(said.start_delay)
-    with suppress(ImportError):
-        import uvloop
-
-        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    asyncio.run(_serve(said))
+    parser.add_argument("--tls", type=Path, metavar="FILE", help="speak TLS, with this key and certificate")
+    parser.add_argument("--tls-expired", type=Path, metavar="FILE", help="what it shows instead, when told")
+    return parser
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bench import processes
 from bench.processes import BenchError
+from bench.program import Program
 from bench.report import Report, progress
 from bench.sides import PerdureSide
 
@@ -68,7 +69,8 @@ def run(extent: Extent, directory: Path) -> Report:
     costs: list[Cost] = []
     errors: list[str] = []
     for number, size in enumerate(extent.sizes, 1):
-        side = PerdureSide(directory / f"perdure-{size}", (str(processes.compiled("tiny")),), size)
+        tiny = Program((str(processes.compiled("tiny")),), port_option="")
+        side = PerdureSide(directory / f"perdure-{size}", tiny, size)
         try:
             costs.append(_cost(side, size, extent))
         except BenchError as error:

@@ -158,7 +158,7 @@ def _strike(side: Side, fault: Fault, extent: Extent, port: int) -> Trial:
     """Kill or stop a replica (or HAProxy), and watch until all is whole; a replica still stopped is killed then."""
     stats = side.stats()
     seen = runtime.view(stats, side.backends) if stats else None
-    victim = seen.pid if fault is Fault.BALANCER and seen else sides.replica_pid(port)
+    victim = seen.pid if fault is Fault.BALANCER and seen else side.program.pid(port)
     if victim is None:
         raise BenchError(f"{side.name}: nobody answers on port {port} before the fault")
     trial = Trial(time.monotonic())
@@ -183,7 +183,7 @@ def _watch(side: Side, fault: Fault, victim: int, port: int, trial: Trial) -> No
         return
     if fault is not Fault.BALANCER and _state(victim) not in ("", "Z"):
         return  # its process is still there: asking it would only stall this watch
-    pids = {sides.replica_pid(each) for each in seen.ports}
+    pids = {side.program.pid(each) for each in seen.ports}
     if len(pids) == sides.REPLICAS and not pids & {None, victim}:
         trial.strength_s = passed_s
 

@@ -26,6 +26,7 @@ What the client does, and what counts how:
 import asyncio
 import math
 import os
+import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -83,6 +84,8 @@ class Plan:
     seed: int = 1
     name: str = ""
     """Request n carries `X-Request-Id: NAME-n`; empty makes up one that is unique on this machine."""
+    trust: str = ""
+    """With an https URL: a file of certificates of who may have signed the server's; empty: those of the machine."""
 
 
 class Load:
@@ -111,10 +114,12 @@ class Load:
     def start(self) -> None:
         """Begin to send; the first request is due in one period."""
         plan, parts = self.plan, urlsplit(self.plan.url)
-        if parts.scheme != "http" or parts.hostname is None:
-            raise ValueError(f"not an http URL: {plan.url!r}")
+        if parts.scheme not in ("http", "https") or parts.hostname is None:
+            raise ValueError(f"not an http or https URL: {plan.url!r}")
         self._pool = Pool(parts.hostname, parts.port or 80, plan.connections, self._finished)
         self._pool.resend = plan.resend
+        if parts.scheme == "https":
+            self._pool.tls = ssl.create_default_context(cafile=plan.trust or None)
         name = plan.name or f"{os.getpid():x}-{time.monotonic_ns():x}"
         self._heads = [_head(kind, parts.path or "/", parts.netloc, name) for kind in plan.mix]
         self._weights = [kind.weight for kind in plan.mix]

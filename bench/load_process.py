@@ -99,7 +99,7 @@ def arguments(plan: load.Plan) -> list[str]:
     words += ["--timeout", str(plan.timeout_s), "--resend", plan.resend.value, "--seed", str(plan.seed)]
     for option, value in (("--duration", plan.duration_s), ("--count", plan.count)):
         words += [option, str(value)] if value is not None else []
-    for option, text in (("--name", plan.name), ("--expect", plan.expect.decode())):
+    for option, text in (("--name", plan.name), ("--expect", plan.expect.decode()), ("--trust", plan.trust)):
         words += [option, text] if text else []
     for kind in plan.mix:
         words += ["--request", f"{kind.method}{'+key' if kind.key else ''} {kind.path} {kind.weight}"]
@@ -122,6 +122,7 @@ def parse(words: Sequence[str] | None = None) -> tuple[load.Plan, argparse.Names
     parser.add_argument("--expect", default="", metavar="TEXT", help="what every body must contain")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--name", default="", help="prefix of the request ids")
+    parser.add_argument("--trust", default="", metavar="FILE", help="https: certificates that may have signed")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument(
         "--samples", action="store_true", help="print it as JSON with every request, and end with stdin"
@@ -130,7 +131,7 @@ def parse(words: Sequence[str] | None = None) -> tuple[load.Plan, argparse.Names
     said = parser.parse_args(words)
     plan = load.Plan(
         said.url, said.rate, said.duration, said.count, tuple(said.request or (load.Kind(),)), said.connections,
-        said.timeout, said.resend, said.expect.encode(), said.seed, said.name,
+        said.timeout, said.resend, said.expect.encode(), said.seed, said.name, said.trust,
     )  # fmt: skip
     return plan, said
 

@@ -6,6 +6,7 @@ in a queue, and its latency goes on counting.
 """
 
 import asyncio
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable
@@ -50,6 +51,7 @@ class Pool:
 
     def __init__(self, host: str, port: int, size: int, finished: Finished) -> None:
         self.resend = Resend.ANY
+        self.tls: ssl.SSLContext | None = None
         self.resent = 0
         self.resent_fresh = 0
         self._loop = asyncio.get_running_loop()
@@ -165,7 +167,7 @@ class Pool:
 
     async def _connect(self, connection: "Connection", request: Request) -> None:
         try:
-            await self._loop.create_connection(lambda: connection, self._host, self._port)
+            await self._loop.create_connection(lambda: connection, self._host, self._port, ssl=self.tls)
         except asyncio.CancelledError:
             self.lost(connection, None, "cancelled")
         except OSError as error:

@@ -4,6 +4,7 @@ CPU and memory are read from /proc for a whole process tree, so that masters, wo
 bench started is ended when its `Ward` closes, in reverse order, whatever happened in between.
 """
 
+import itertools
 import os
 import resource
 import signal
@@ -19,6 +20,7 @@ from types import TracebackType
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = resource.getpagesize()
 HERE = Path(__file__).resolve().parent
+_candidates = itertools.count(12_000 + os.getpid() % 64 * 100)
 RESULTS = HERE / "results"
 
 
@@ -165,11 +167,10 @@ def answers(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports on which nothing listens now, below the ephemeral range; nobody else should be told the same."""
+    """Ports on which nothing listens now, below the ephemeral range; each is told once."""
     found: list[int] = []
-    at = 12_000 + os.getpid() % 64 * 100
     while len(found) < count:
-        at += 1
+        at = next(_candidates)
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with suppress(OSError):

@@ -1,6 +1,6 @@
 """What the failure bench compares: Perdure, and HAProxy with its own checks beside a supervisor that restarts.
 
-Each side runs the same three replicas of `app.py` behind the same HAProxy program on one port. A side only knows how
+Each side runs the same three replicas of a program behind the same HAProxy program on one port. A side only knows how
 to start, to end, and who its daemon is; what its HAProxy sends where is asked of HAProxy itself (`runtime`).
 """
 
@@ -9,26 +9,26 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from bench import processes, runtime
-from bench.processes import HERE, BenchError, Ward
+from bench.processes import BenchError, Ward
+from bench.program import APP, Program
 from bench.rivals import BIN, haproxy_program
 
 REPLICAS = 3
-APP = (sys.executable, str(HERE / "app.py"))
 
 
 class Side(Protocol):
-    """A way to keep three replicas serving on `port`."""
+    """A way to keep three replicas of `program` serving on `port`."""
 
     name: str
+    program: Program
     port: int
     backends: frozenset[str]
     rest_s: float
@@ -62,12 +62,18 @@ class PerdureSide:
     def __init__(
         self,
         directory: Path,
-        command: Sequence[str] = APP,
+        program: Program = APP,
         replicas: int = REPLICAS,
+        *,
         rest_s: float = 0.0,
         more: str = "",
+        checks: str = "",
+        ports: str = "21000-29999",
     ) -> None:
-        """`more` is added to the file, in the section of the service."""
+        """`more` is added to the file, in the section of the service, `checks` are tables at its end; replicas get
+        their ports from `ports`.
+        """
+        self.program = program
         self.directory = directory
         self.rest_s = rest_s
         self.port = processes.free_ports(1)[0]
@@ -75,12 +81,23 @@ class PerdureSide:
         self._file = directory / "perdure.toml"
         self._environment = {**os.environ, "PERDURE_HOME": str(self.home)}
         directory.mkdir(parents=True, exist_ok=True)
+        self._more, self._checks = more, checks
+        self._head = f'[perdure]\nports = "{ports}"\n[service.web]\nreplicas = {replicas}\n'
+        self._head += f'listen = "127.0.0.1:{self.port}"\n'
+        self._declare(program)
+
+    def _declare(self, program: Program) -> None:
+        """Write the file."""
         self._file.write_text(
-            f"[service.web]\ncommand = {json.dumps(list(command))}\nreplicas = {replicas}\n"
-            f'listen = "127.0.0.1:{self.port}"\n{more}'
-            '[service.web.check]\nhttp = "/healthz"\ninterval = "1s"\ntimeout = "1s"\n'
-            'expect = { status = 200, body = "ok" }\n'
+            f"{self._head}command = {json.dumps(program.on('$PORT'))}\n{self._more}"
+            f'[[service.web.check]]\nhttp = "{program.health}"\ninterval = "1s"\ntimeout = "1s"\n'
+            f'tls = {str(program.tls).lower()}\nexpect = {{ status = 200, body = "{program.healthy}" }}\n{self._checks}'
         )
+
+    def release(self, *options: str) -> None:
+        """Declare that the program has these options from now on, and have the change applied."""
+        self._declare(replace(self.program, command=(*self.program.command, *options)))
+        self.ask("reload", "--no-wait")
 
     def start(self) -> None:
         """See the protocol `Side`."""
@@ -102,8 +119,23 @@ class PerdureSide:
 
     def status(self) -> dict[str, Any]:
         """`perdure status --json`."""
-        status: dict[str, Any] = json.loads(self.ask("status", "--json"))
+        status: dict[str, Any] = self.get("/v1/status")
         return status
+
+    def get(self, path: str, timeout_s: float = 10.0) -> Any:
+        """Ask the daemon's API for a document; raises BenchError when nobody answers."""
+        request = f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode()
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(timeout_s)
+                connection.connect(str(self.home / "run" / "api.sock"))
+                connection.sendall(request)
+                parts = []
+                while part := connection.recv(65_536):
+                    parts.append(part)
+            return json.loads(b"".join(parts).partition(b"\r\n\r\n")[2])
+        except (OSError, ValueError) as error:
+            raise BenchError(f"{self.name}: {path}: {error}") from error
 
     def stop(self) -> None:
         """See the protocol `Side`."""
@@ -129,14 +161,16 @@ class PerdureSide:
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """How the HAProxy of the other side notices and hides failures."""
+    """How the HAProxy of the other side notices and hides failures; `short` names its files."""
 
     name: str
+    short: str
     backend: str
 
 
 DEFAULT_CHECKS = Checks(
     "HAProxy's checks, default",
+    "default",
     """\
     balance roundrobin
     timeout server 30s
@@ -145,6 +179,7 @@ DEFAULT_CHECKS = Checks(
 )
 FAST_CHECKS = Checks(
     "HAProxy's checks, fastest",
+    "fastest",
     """\
     balance leastconn
     timeout server 5s
@@ -159,6 +194,7 @@ FAST_CHECKS = Checks(
 
 WATCHFUL_CHECKS = Checks(
     "HAProxy's checks, fastest, observe layer7",
+    "watchful",
     FAST_CHECKS.backend.replace("observe layer4 error-limit 1", "observe layer7 error-limit 10"),
 )
 
@@ -170,25 +206,26 @@ class SupervisedSide:
     adopts = False
     rest_s = 0.0
 
-    def __init__(
-        self, ward: Ward, directory: Path, checks: Checks, supervisor: str, command: Sequence[str] = APP
-    ) -> None:
-        self.name = f"{checks.name}, {supervisor}"
+    def __init__(self, ward: Ward, directory: Path, checks: Checks, supervisor: str, program: Program = APP) -> None:
+        self.program = program
+        self.name = self.called(checks, supervisor)
         self.directory = directory
         self.port, *self._ports = processes.free_ports(1 + REPLICAS + 3)
         self._ward = ward
         self._checks = checks
-        self._command = command
         self._supervisor = supervisor
         self._process: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True, exist_ok=True)
 
+    @staticmethod
+    def called(checks: Checks, supervisor: str) -> str:
+        """What such a side is called in tables."""
+        return f"{checks.name}, {supervisor}"
+
     def start(self) -> None:
         """See the protocol `Side`."""
-        config = self._haproxy_file()
-        programs = {
-            f"web{n}": [*self._command, "--port", str(port)] for n, port in enumerate(self._ports[:REPLICAS], 1)
-        }
+        config = haproxy_file(self, self._ports[:REPLICAS], self._checks)
+        programs = {f"web{n}": self.program.on(port) for n, port in enumerate(self._ports[:REPLICAS], 1)}
         programs["haproxy"] = [str(haproxy_program()), "-db", "-f", str(config)]
         start = self._supervisord if self._supervisor == "supervisord" else self._circus
         self._process = self._ward.start(start(programs), "supervisor")
@@ -211,18 +248,6 @@ class SupervisedSide:
         if self._process is not None:
             self._ward.end(self._process, grace_s=10.0)
 
-    def _haproxy_file(self) -> Path:
-        servers = "".join(f"    server w{n} 127.0.0.1:{port}\n" for n, port in enumerate(self._ports[:REPLICAS], 1))
-        path = self.directory / "haproxy.cfg"
-        path.write_text(
-            f"global\n    stats socket {self.stats()} mode 600 level admin\n"
-            "defaults\n    mode http\n    timeout connect 1s\n    timeout client 60s\n"
-            "    option redispatch 1\n    retries 3\n"
-            f"frontend web\n    bind 127.0.0.1:{self.port}\n    default_backend web\n"
-            f"backend web\n    option httpchk GET /healthz\n{self._checks.backend}{servers}"
-        )
-        return path
-
     def _supervisord(self, programs: dict[str, list[str]]) -> Sequence[str | Path]:
         text = "[supervisord]\nnodaemon=true\nlogfile=supervisord.log\npidfile=supervisord.pid\n"
         for name, words in programs.items():
@@ -243,26 +268,45 @@ class SupervisedSide:
         return [BIN / "circusd", path]
 
 
-def replica_pid(port: int, timeout_s: float = 0.3) -> int | None:
-    """Who answers on this port, asked directly; None for nobody."""
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout_s) as connection:
-            connection.settimeout(timeout_s)
-            connection.sendall(b"GET /pid HTTP/1.1\r\nHost: bench.test\r\nConnection: close\r\n\r\n")
-            reply = b""
-            while part := connection.recv(1024):
-                reply += part
-    except OSError:
-        return None
-    body = reply.partition(b"\r\n\r\n")[2]
-    return int(body) if body.isdigit() else None
+class Placed(Protocol):
+    """A side as its HAProxy's configuration needs it."""
+
+    directory: Path
+    port: int
+    program: Program
+
+
+def haproxy_file(side: Placed, replicas: Sequence[int], checks: Checks) -> Path:
+    """Write the configuration of the side's HAProxy before these replicas; its runtime socket is haproxy.sock.
+
+    TLS is passed through, as Perdure does, so HAProxy sees no requests; its checks ask over TLS.
+    """
+    program = side.program
+    servers = "".join(f"    server w{n} 127.0.0.1:{one}\n" for n, one in enumerate(replicas, 1))
+    path = side.directory / "haproxy.cfg"
+    path.write_text(
+        f"global\n    stats socket {side.directory / 'haproxy.sock'} mode 600 level admin\n"
+        f"defaults\n    mode {'tcp' if program.tls else 'http'}\n    timeout connect 1s\n    timeout client 60s\n"
+        "    option redispatch 1\n    retries 3\n"
+        f"frontend web\n    bind 127.0.0.1:{side.port}\n    default_backend web\n"
+        f"backend web\n    option httpchk GET {program.health}\n"
+        f"{passed_through(checks.backend) if program.tls else checks.backend}{servers}"
+    )
+    return path
+
+
+def passed_through(backend: str) -> str:
+    """The same checks for connections that HAProxy does not look into."""
+    lines = [line for line in backend.splitlines() if line.split()[0] not in ("retry-on", "http-request")]
+    lines = [line.replace("observe layer7 error-limit 10", "observe layer4 error-limit 1") for line in lines]
+    return "\n".join([*lines, "    default-server check-ssl verify none", ""])
 
 
 def strength(side: Side) -> dict[int, int | None]:
     """The ports that the side's HAProxy sends requests to -> pid that answers there; empty while HAProxy is away."""
     stats = side.stats()
     seen = runtime.view(stats, side.backends) if stats is not None else None
-    return {port: replica_pid(port) for port in seen.ports} if seen is not None else {}
+    return {port: side.program.pid(port) for port in seen.ports} if seen is not None else {}
 
 
 def wait_for_strength(side: Side, deadline_s: float = 30.0) -> None:

@@ -1,7 +1,8 @@
 """Ways to do harm: to a replica over the control endpoint of `bench/app.py` or by signals, to HAProxy, to the monitor.
 
-Each strike is called with whom it strikes and the side it happens on, and returns when it is done; what must be undone
-is undone by `heal`.
+Each strike is called with whom it strikes and the side it happens on, and returns when it is done. What must be taken
+back is pushed onto `struck.afterwards`; what lasts stops when `struck.over` is set. What takes more than a signal or a
+word to the application is in `disasters`.
 """
 
 import os
@@ -10,44 +11,25 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from bench import load, runtime
+from bench.faults import stages
+from bench.faults.struck import Strike, Struck, switch
 from bench.load_process import ROOT, arguments
 from bench.sides import Side
 
-CONTROL_TIMEOUT_S = 2.0
-OPEN_FILES = 200
 DESCRIPTORS_LEFT = 3
 NEIGHBOURS = 6
 BUSY = "import time\nuntil_at = time.monotonic() + 60\nwhile time.monotonic() < until_at: pass"
 
 
-@dataclass(frozen=True, slots=True)
-class Struck:
-    """A replica that a fault is done to; port 0: nobody in particular."""
-
-    port: int
-    pid: int
-
-
-Strike = Callable[[Struck, Side], None]
-
-_neighbours: dict[int, list[subprocess.Popen[bytes]]] = {}
-"""The pid of a replica -> the processes that starve it."""
-_doomed: dict[int, Path] = {}
-"""The pid of a replica -> the file that lets those who come after it end at once."""
-
-
 def fault(**query: object) -> Strike:
     """Switch a fault of `bench/app.py` on."""
 
-    def strike(struck: Struck, _: Side) -> None:
-        switch(struck.port, query)
+    def strike(struck: Struck, side: Side) -> None:
+        switch(side, struck.port, query)
 
     return strike
 
@@ -97,24 +79,23 @@ def kill_the_monitor_too(struck: Struck, side: Side) -> None:
     os.kill(struck.pid, signal.SIGKILL)
 
 
-def nearly_all_descriptors(struck: Struck, _: Side) -> None:
+def nearly_all_descriptors(struck: Struck, side: Side) -> None:
     """Open files until three descriptors are left of those that the bench allows."""
-    switch(struck.port, {"kind": "files", "count": OPEN_FILES - DESCRIPTORS_LEFT - _descriptors(struck.pid)})
+    count = stages.OPEN_FILES - DESCRIPTORS_LEFT - _descriptors(struck.pid)
+    switch(side, struck.port, {"kind": "files", "count": count})
 
 
 def no_more_descriptors(struck: Struck, _: Side) -> None:
     """Allow the process no more descriptors than it has: for programs that cannot be told to open some."""
-    _, hard = resource.prlimit(struck.pid, resource.RLIMIT_NOFILE)
+    hard = resource.prlimit(struck.pid, resource.RLIMIT_NOFILE)[1]
     resource.prlimit(struck.pid, resource.RLIMIT_NOFILE, (_descriptors(struck.pid), hard))
 
 
 def crash_loop(struck: Struck, _: Side) -> None:
     """Kill the replica, and let all that are started in its place end at once."""
-    variables = Path(f"/proc/{struck.pid}/environ").read_bytes().decode().split("\0")
-    slot = next((one.partition("=")[2] for one in variables if one.startswith("PERDURE_SLOT=")), str(struck.port))
-    doomed = Path(os.readlink(f"/proc/{struck.pid}/cwd")) / f"doomed-{slot.replace('/', '-')}"  # noqa: PTH115
+    doomed = struck.folder / f"doomed-{struck.slot.replace('/', '-')}"
     doomed.touch()
-    _doomed[struck.pid] = doomed
+    struck.afterwards.callback(doomed.unlink, missing_ok=True)
     os.kill(struck.pid, signal.SIGKILL)
 
 
@@ -123,9 +104,13 @@ def neighbours(struck: Struck, _: Side) -> None:
     core = max(os.sched_getaffinity(0))
     os.sched_setaffinity(struck.pid, {core})
     os.sched_setscheduler(struck.pid, os.SCHED_IDLE, os.sched_param(0))
-    _neighbours[struck.pid] = [
-        subprocess.Popen(["taskset", "-c", str(core), sys.executable, "-c", BUSY]) for _ in range(NEIGHBOURS)
-    ]
+    if os.getsid(struck.pid) == struck.pid:
+        with suppress(OSError):  # a kernel that groups by session gives each session its share, however low inside
+            Path(f"/proc/{struck.pid}/autogroup").write_text("19")
+    for _number in range(NEIGHBOURS):
+        process = subprocess.Popen(["taskset", "-c", str(core), sys.executable, "-c", BUSY], start_new_session=True)
+        struck.afterwards.callback(process.wait)
+        struck.afterwards.callback(process.kill)
 
 
 def weightless(struck: Struck, side: Side) -> None:
@@ -147,30 +132,12 @@ def clients(rate: float, seconds: float, path: str = "/") -> Strike:
     return strike
 
 
-def switch(port: int, query: Mapping[str, object]) -> None:
-    """Tell a replica how to fail; raises OSError when it cannot be told."""
-    words = "&".join(f"{name}={value}" for name, value in query.items())
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/fault?{words}", b"", method="POST")
-    with urllib.request.urlopen(request, timeout=CONTROL_TIMEOUT_S) as answer:
-        answer.read()
-
-
-def heal(struck: Struck) -> None:
+def heal(struck: Struck, side: Side) -> None:
     """Make a replica well again; one that is gone or cannot be told is left to whoever restarts it."""
-    undo(struck)
     with suppress(OSError):
         os.kill(struck.pid, signal.SIGCONT)
     with suppress(OSError):
-        switch(struck.port, {"kind": "none"})
-
-
-def undo(struck: Struck) -> None:
-    """Take back what was done beside the replica."""
-    for process in _neighbours.pop(struck.pid, []):
-        process.kill()
-        process.wait()
-    if struck.pid in _doomed:
-        _doomed.pop(struck.pid).unlink(missing_ok=True)
+        switch(side, struck.port, {"kind": "none"})
 
 
 def _stopped(pid: int, seconds: float) -> None:
