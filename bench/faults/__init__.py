@@ -125,7 +125,12 @@ async def _plays(work: Work, number: int, turns: dict[str, Turns], built: dict[s
     for name in stages.NAMES:
         if turns.get(name):
             rng = random.Random(f"{work.name} {name} {number}")
-            await _stage(work, work.make(name, built[name], number), built[name], turns[name], rng)
+            waiting = turns[name][0][0].number
+            try:
+                await _stage(work, work.make(name, built[name], number), built[name], turns[name], rng)
+            except BenchError as failure:
+                # Other stages go on, and a long run keeps what it has found.
+                work.errors.setdefault(waiting, f"on stage {number}: {failure}")
 
 
 async def _stage(work: Work, side: Side, stage: Stage, turns: Turns, rng: random.Random) -> None:
