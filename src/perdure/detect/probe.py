@@ -13,7 +13,7 @@ the next single error would convict. Rejected: "N misses in a
 row" alone: it never convicts a replica that fails every second question.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from perdure.detect import cusum
 from perdure.model.evidence import EvidenceClass, Outcome, Probed
@@ -84,24 +84,28 @@ def observe(asked: Asked, probed: Probed) -> Asked:
     if asked.unanswered_since_at is not None and not silent:
         scores = cusum.observe(asked.scores_before, 1, 0, HEALTHY_SHARE)
     scores = cusum.observe(scores, 0 if good else 1, 1 if good else 0, HEALTHY_SHARE)
-    seen = replace(
-        asked,
-        scores=scores,
-        recent=recent,
-        last_outcome=probed.outcome,
-        last_answer=probed.answer,
-        ended_at=probed.ended_at,
-        certificate_until=probed.certificate_until or asked.certificate_until,
-    )
+    misses, goods, last_good_at = asked.misses + 1, 0, asked.last_good_at
+    since_at, scores_before = asked.unanswered_since_at if silent else None, asked.scores_before
     if good:
-        started_at = max(probed.started_at, asked.last_good_at or probed.started_at)
-        return replace(seen, misses=0, goods=asked.goods + 1, unanswered_since_at=None, last_good_at=started_at)
-    missed = replace(seen, misses=asked.misses + 1, goods=0)
-    if not silent:
-        return replace(missed, unanswered_since_at=None)
-    if asked.unanswered_since_at is None:
-        return replace(missed, unanswered_since_at=probed.started_at, scores_before=asked.scores)
-    return replace(missed, unanswered_since_at=min(probed.started_at, asked.unanswered_since_at))
+        misses, goods = 0, asked.goods + 1
+        last_good_at = max(probed.started_at, last_good_at or probed.started_at)
+    elif silent:
+        scores_before = asked.scores if since_at is None else scores_before
+        since_at = min(probed.started_at, since_at if since_at is not None else probed.started_at)
+    return Asked(
+        asked.check,
+        scores,
+        misses,
+        goods,
+        recent,
+        since_at,
+        scores_before,
+        probed.outcome,
+        probed.answer,
+        last_good_at,
+        probed.ended_at,
+        probed.certificate_until or asked.certificate_until,
+    )
 
 
 def judge(asked: Asked, now: float, limit: float) -> Verdict | None:

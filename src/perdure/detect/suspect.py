@@ -170,8 +170,10 @@ def _same_cause(belief: Belief, verdict: Verdict) -> bool:
     return verdict.sign is Sign.HANG and belief.kernel.stopped_since_at is not None
 
 
-def suspicions(belief: Belief, now: float, rules: Policy) -> tuple[Suspicion, ...]:
-    """Every class and endpoint with its score and limit, for `explain` and for the state SUSPECT."""
+def suspicions(belief: Belief, now: float, rules: Policy, *, scored: bool = False) -> tuple[Suspicion, ...]:
+    """Every class and endpoint with its score and limit, for `explain` and for the state SUSPECT; `scored` leaves out
+    endpoints at which nothing speaks against the replica.
+    """
     found = [
         Suspicion(EvidenceClass.PROBE, asked.check, cusum.strongest(asked.scores), limit, probe.HEALTHY_SHARE)
         for asked, limit in _declared(belief, rules)
@@ -186,6 +188,8 @@ def suspicions(belief: Belief, now: float, rules: Policy) -> tuple[Suspicion, ..
     if belief.endpoints:
         limit = sampled.limit(rules.service.false_alarms_per_s, len(belief.endpoints))
         for kind, name, seen in sampled.each(belief.endpoints):
+            if scored and not any(seen.scores):
+                continue
             expected = seen.expected_share or kind.floor
             strength, own = traffic.strength(seen, now), traffic.convincing(seen)
             found.append(Suspicion(kind.evidence, name, strength, limit, expected, own))
@@ -209,7 +213,7 @@ def suspected(belief: Belief, now: float, rules: Policy) -> bool:
     """Whether any class passed a quarter of its limit: enough to look harder, not enough to act."""
     if belief.kernel.stopped_since_at is not None:
         return True
-    return any(suspicion.share >= SUSPECTED_SHARE for suspicion in suspicions(belief, now, rules))
+    return any(suspicion.share >= SUSPECTED_SHARE for suspicion in suspicions(belief, now, rules, scored=True))
 
 
 def filling(belief: Belief, rules: Policy) -> Filling | None:
@@ -277,7 +281,7 @@ def _declared(belief: Belief, rules: Policy) -> Iterator[tuple[probe.Asked, floa
 
 def _two_halves(belief: Belief, now: float, rules: Policy) -> Verdict | None:
     halves: dict[EvidenceClass, Suspicion] = {}
-    for suspicion in suspicions(belief, now, rules):
+    for suspicion in suspicions(belief, now, rules, scored=True):
         known = halves.get(suspicion.evidence)
         if suspicion.own and suspicion.share > 0.5 and (known is None or suspicion.share > known.share):
             halves[suspicion.evidence] = suspicion
