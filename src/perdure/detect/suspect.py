@@ -4,9 +4,8 @@ A `Belief` holds what each class of evidence says so far. `observe` adds one obs
 class is definitive, or one passes the limit and was confirmed, or two classes pass half of it each. Classes are
 independent ways of knowing, so two halves are worth a whole; the same cause seen twice in one class is not.
 
-Neighbours: `cusum` holds the arithmetic, `process`, `probe`, `heartbeat`, `traffic`, `sampled` and
-`stall` one kind of evidence each;
-`recover.isolate` acts on the verdict.
+Neighbours: `cusum` holds the arithmetic, `process`, `probe`, `heartbeat`, `traffic`, `sampled` and `stall` one kind of
+evidence each; `confirm` asks whether a stall is the replica's own; `recover.isolate` acts on the verdict.
 """
 
 import math
@@ -14,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from perdure.detect import cusum, digest, forecast, heartbeat, limits, probe, process, sampled, stall, traffic
+from perdure.detect import confirm, cusum, digest, forecast, heartbeat, limits, probe, process, sampled, stall, traffic
 from perdure.detect.times import Times
 from perdure.model.evidence import Beat, EvidenceClass, Held, Outcome, Probed, Sighted
 from perdure.model.service import CONFIRMING, Service
@@ -146,8 +145,11 @@ def judge(belief: Belief, now: float, rules: Policy, others: Peered = Peered()) 
     silent = heartbeat.judge(belief.told, now, every.every_s, rules.heartbeat_limit) if every else None
     if silent is not None:
         return silent
+    stalled = None
+    if not confirm.answers(belief.asked, belief.stalled.seen_at):
+        stalled = stall.judge(belief.stalled, others.in_flight, rules.traffic_limit)
     return (
-        stall.judge(belief.stalled, others.in_flight, rules.traffic_limit)
+        stalled
         or sampled.judge(belief.endpoints, sampled.limit(rules.service.false_alarms_per_s, len(belief.endpoints)))
         or traffic.judge(belief.seen, rules.traffic_limit, others.alone)
         or _two_halves(belief, now, rules)
@@ -231,10 +233,13 @@ def filling(belief: Belief, rules: Policy) -> Filling | None:
     return min(found, key=lambda one: one.full_in_s, default=None)
 
 
-def hint(belief: Belief, rules: Policy) -> Sign | None:
-    """What the last bad answer to any check looked like; None when all were answered well, or not at all."""
+def hint(belief: Belief, now: float, rules: Policy) -> Sign | None:
+    """What the last bad answer to any check looked like, or that what clients ask most is not answered soon; None when
+    all were answered well, or not at all.
+    """
     hints = (probe.hint(asked) for asked, _ in _declared(belief, rules))
-    return next((sign for sign in hints if sign is not None), None)
+    found = next((sign for sign in hints if sign is not None), None)
+    return Sign.STALLED if found is None and confirm.late(belief.asked, now) else found
 
 
 def look_again_at(belief: Belief, now: float, rules: Policy) -> float:

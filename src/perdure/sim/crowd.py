@@ -27,8 +27,8 @@ LOAD = 5.0
 TRIES_MAX = 3
 RETRIED = frozenset({502, 503, 504})
 TAKES_S_MAX = 25.0
-LONG_S = 1.9
-"""A request that takes longer may be overdue, and is worth looking at while it lasts."""
+LONG_S = 0.9
+"""A request that takes longer makes the monitor ask, and is worth looking at while it lasts."""
 CALM_AFTER_S = 1.0
 LOGGED_IN_PAUSE = 10
 """Datagrams of the log that the kernel keeps while nobody takes them."""

@@ -29,11 +29,11 @@ from perdure.sim.trace import Trace
 
 STEP_S = 0.1
 """Between two readings while something happens."""
-LONG_STEP_S = 0.5
+LONG_STEP_S = 0.2
 CALM_STEP_S = 1.0
 READ_S_MAX = 5.0
 SPACING_S = 0.002
-LOOK_S = 5.0
+LOOK_S = 10.0
 """Between two turns for which there is no reason."""
 HELD_EVERY_S = 10.0
 TOLD = ("R01", "R11", "R12", "R13", "R14", "P09")

@@ -6,13 +6,13 @@ everything is real: `control.observe`, `control.sample`, the asking part of `con
 deciders, and `control.execute`; so what isolates here isolates in production.
 
 What is simpler than in the daemon, and why that is no help to it. HAProxy is read ten times a second while something
-happens (a failure, a retry, a disturbance beginning or ending, and a while more) and twice while a request takes long;
-otherwise its log is looked at each second, lines that only say that all is well wait for up to 5 s (`lull`), and so do
-the counters: good answers alone raise no score. A request that takes long is so noticed up to a second late. A turn
-that cannot decide anything (`quiet`) is taken only every 5 s. That the monitor runs is noted only where it was paused.
-The process table is looked at only for a replica that is paused, and for descriptors and memory every 10 s, which is
-all that forecasts keep. The store, the recorder, HAProxy's configuration and its slow checks are left out. Readmitted
-replicas get their full share at once.
+happens (a failure, a retry, a disturbance beginning or ending, and a while more), and five times while a request takes
+long; otherwise its log is looked at each second, lines that only say that all is well wait for up to 5 s (`lull`), and
+so do the counters: good answers alone raise no score. A request that takes long is so noticed up to a second late. A
+turn that cannot decide anything (`quiet`) is taken only every 10 s. That the monitor runs is noted only where it was
+paused. The process table is looked at only for a replica that is paused, and for descriptors and memory every 10 s,
+which is all that forecasts keep. The store, the recorder, HAProxy's configuration and its slow checks are left out.
+Readmitted replicas get their full share at once.
 
 Neighbours: `weather` draws the day, `crowd` the requests, `questions` answers the monitor; `bench.days` runs a thousand
 of them.
