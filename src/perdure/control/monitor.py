@@ -7,12 +7,12 @@ inbox as evidence. Results that span a pause of the monitor itself are void and 
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
 from perdure.control.world import ServiceState, SlotState, World
-from perdure.detect import probe, self_health
+from perdure.detect import confirm, probe, self_health
 from perdure.model.errors import UnavailableError
 from perdure.model.evidence import Beat, Held, Probed, Sighted
 from perdure.model.replica import LIVE, Process, State
@@ -83,12 +83,16 @@ class Monitor:
         return replica in self._tasks
 
     def confirm(self, service: ServiceState, slot: SlotState, path: str) -> None:
-        """Ask a replica what clients ask most: a request of a client has got no answer for too long."""
-        replica = slot.replica
-        if replica is not None and replica.name not in self._confirming:
-            self._confirming.add(replica.name)
-            check = Check(CheckKind.HTTP, path, expect_status=ANY_STATUS, role=CheckRole.CONFIRMS)
-            self._started(self._confirm(service, slot, check, replica.name))
+        """Ask a replica what clients ask most, for a request of a client has got no answer for long; and its peers at
+        the same time: when they do not answer soon either, all wait for the same.
+        """
+        check = Check(CheckKind.HTTP, path, expect_status=ANY_STATUS, role=CheckRole.CONFIRMS)
+        peers = [one for one in service.slots.values() if one is not slot and one.serves]
+        for one in [slot, *peers[:PEERS_ASKED_MAX]]:
+            if one.replica is not None and one.replica.name not in self._confirming:
+                self._confirming.add(one.replica.name)
+                one.belief = replace(one.belief, asked=confirm.watched(one.belief.asked, self.clock.now()))
+                self._started(self._confirm(service, one, check, one.replica.name))
 
     async def close(self) -> None:
         """End every task."""
@@ -198,10 +202,10 @@ class Monitor:
             for _ in range(CONFIRMATIONS):
                 started_at = self.clock.now()
                 await self._probe(service, slot, check, check.timeout_s)
+                await self.clock.sleep_until(started_at + check.timeout_s)
                 asked = slot.belief.asked.get(check.label)
                 if slot.replica is None or slot.replica.name != replica or asked is None or not asked.misses:
                     break
-                await self.clock.sleep_until(started_at + check.timeout_s)
         finally:
             self._confirming.discard(replica)
 

@@ -185,6 +185,7 @@ class Observer:
         slot.belief = replace(slot.belief, stalled=stalled, answers=answers)
         if stall.overdue(stalled):
             self.touch(service.name)
+        if stall.lasts(stalled):
             path = self.sampler.commonest(service.name)
             if (
                 path is not None

@@ -246,7 +246,7 @@ def _standing(service: ServiceState, slot: SlotState, silence: vantage.Silence |
         slot.history,
         verdict,
         slot.verdict_since_at,
-        hint=suspect.hint(slot.belief, service.rules) if slot.serves else None,
+        hint=suspect.hint(slot.belief, now, service.rules) if slot.serves else None,
         suspected=state in (State.READY, State.SUSPECT) and suspect.suspected(slot.belief, now, service.rules),
         conviction=slot.conviction,
         acquitted=state is State.ISOLATED

@@ -36,6 +36,8 @@ def observe(scores: Scores, bad: int, good: int, healthy_share: float) -> Scores
     speaks against nobody.
     """
     assert 0.0 < healthy_share < 1.0
+    if not bad and not any(scores):
+        return NOTHING
     return tuple(
         _added(score, bad, good, share, healthy_share) if share > 1.5 * healthy_share else 0.0
         for score, share in zip(scores, GRID, strict=True)

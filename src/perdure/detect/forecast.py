@@ -50,12 +50,12 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
 def full_in_s(trend: Trend, limit: float) -> float | None:
     """Seconds until the trend reaches `limit`, from the last point; None when nothing grows there steadily."""
     points = trend.points
-    if len(points) < POINTS_MIN or limit <= 0.0:
+    if len(points) < POINTS_MIN or limit <= 0.0 or points[-1][1] < NEAR_MIN * limit:
         return None
     amounts = [amount for _, amount in points]
     rising = sum(1 for before, after in itertools.pairwise(amounts) if after >= before) / (len(amounts) - 1)
     grown = amounts[-1] - min(amounts)
-    if amounts[-1] < NEAR_MIN * limit or grown < GROWN_MIN * limit or rising < RISING_MIN:
+    if grown < GROWN_MIN * limit or rising < RISING_MIN:
         return None
     rate = slope(points)
     return max(0.0, limit - amounts[-1]) / rate if rate > 0.0 else None

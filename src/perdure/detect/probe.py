@@ -13,7 +13,7 @@ the next single error would convict. Rejected: "N misses in a
 row" alone: it never convicts a replica that fails every second question.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from perdure.detect import cusum
 from perdure.model.evidence import EvidenceClass, Outcome, Probed
@@ -93,32 +93,37 @@ def observe(asked: Asked, probed: Probed) -> Asked:
     if asked.unanswered_since_at is not None and not silent:
         scores = cusum.observe(asked.scores_before, 1, 0, HEALTHY_SHARE)
     scores = cusum.observe(scores, 0 if good else 1, 1 if good else 0, HEALTHY_SHARE)
-    seen = replace(
-        asked,
-        scores=scores,
-        recent=recent,
+    off_s, off = asked.clock_off_s, asked.clock_off
+    if probed.clock_ahead_s is not None:
+        wrong = abs(probed.clock_ahead_s) > CLOCK_OFF_S
+        off_s, off = (probed.clock_ahead_s, off + 1) if wrong else (0.0, 0)
+    misses, goods, last_good_at = asked.misses + 1, 0, asked.last_good_at
+    since_at, last_at, scores_before = None, None, asked.scores_before
+    if good:
+        misses, goods = 0, asked.goods + 1
+        last_good_at = max(probed.started_at, last_good_at or probed.started_at)
+    elif silent:
+        since_at, last_at = asked.unanswered_since_at, asked.unanswered_last_at
+        scores_before = asked.scores if since_at is None else scores_before
+        since_at = min(probed.started_at, since_at if since_at is not None else probed.started_at)
+        last_at = max(probed.started_at, last_at if last_at is not None else probed.started_at)
+    return Asked(
+        asked.check,
+        scores,
+        misses,
+        goods,
+        recent,
+        unanswered_since_at=since_at,
+        unanswered_last_at=last_at,
+        scores_before=scores_before,
         last_outcome=probed.outcome,
         last_answer=probed.answer,
+        last_good_at=last_good_at,
         ended_at=probed.ended_at,
         certificate_until=probed.certificate_until or asked.certificate_until,
+        clock_off_s=off_s,
+        clock_off=off,
     )
-    if probed.clock_ahead_s is not None:
-        off = abs(probed.clock_ahead_s) > CLOCK_OFF_S
-        seen = replace(
-            seen, clock_off_s=probed.clock_ahead_s if off else 0.0, clock_off=asked.clock_off + 1 if off else 0
-        )
-    if good:
-        started_at = max(probed.started_at, asked.last_good_at or probed.started_at)
-        return replace(seen, misses=0, goods=asked.goods + 1, unanswered_since_at=None, last_good_at=started_at)
-    missed = replace(seen, misses=asked.misses + 1, goods=0)
-    if not silent:
-        return replace(missed, unanswered_since_at=None)
-    since_at, last_at = asked.unanswered_since_at, asked.unanswered_last_at
-    if since_at is None or last_at is None:
-        at = probed.started_at
-        return replace(missed, unanswered_since_at=at, unanswered_last_at=at, scores_before=asked.scores)
-    first_at, newest_at = min(probed.started_at, since_at), max(probed.started_at, last_at)
-    return replace(missed, unanswered_since_at=first_at, unanswered_last_at=newest_at)
 
 
 def judge(asked: Asked, now: float, limit: float) -> Verdict | None:

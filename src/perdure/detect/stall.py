@@ -6,7 +6,8 @@ p(T), and each is worth ln(1/p(T)) nats. p is the share of answers that took lon
 any replica; beyond the longest of them it falls as 1/T^2, a tail heavier than that of a program that answers at all.
 One request alone is never worth a conviction. As with a probe that gets no answer, a pause of two seconds is forgiven
 (disturbance B5). HAProxy sends a request where the fewest are open, so a replica that is stuck gets few: then one that
-is overdue makes the monitor ask what clients ask most (`control.monitor`), and silence to that convicts.
+stays open makes the monitor ask what clients ask most (`control.monitor`), and silence to that convicts. A replica that
+answers it is not stuck, only slow at something; and when its peers do not answer it soon either, all wait for the same.
 
 Hard cases: all replicas wait for the same dependency (a peer must have answered since, or nobody is convicted); several
 long requests at once that every replica has its share of (as many as a peer had open all the time are not counted); a
@@ -25,6 +26,8 @@ from perdure.model.verdict import Sign, Verdict
 
 SHARE_UNKNOWN = 0.02
 """p of a request that was open for as long as a pause may take, while too few answers are known to say."""
+ASKED_AFTER_S = 0.9
+"""A request that is open for so long makes the monitor ask, so that the answer is there before a pause is too long."""
 KNOWN_S_MIN = 60.0
 """What takes long and is rare has not been answered yet when one has looked for a few seconds."""
 SHARE_MIN = 1e-4
@@ -80,6 +83,11 @@ def observe(stall: Stall, at: float, requests: int, responses: int, sessions: in
 def always_open(stall: Stall, now: float) -> int:
     """How many requests a replica had open at every reading of the last two seconds."""
     return min(stall.in_flight, default=0) if now - stall.seen_at < PAUSE_TOLERATED_S else 0
+
+
+def lasts(stall: Stall) -> bool:
+    """Whether a request has been open for so long that the monitor should ask."""
+    return bool(stall.open) and stall.seen_at - stall.open[0][0] >= ASKED_AFTER_S
 
 
 def overdue(stall: Stall) -> int:

@@ -4,9 +4,8 @@ A `Belief` holds what each class of evidence says so far. `observe` adds one obs
 class is definitive, or one passes the limit and was confirmed, or two classes pass half of it each. Classes are
 independent ways of knowing, so two halves are worth a whole; the same cause seen twice in one class is not.
 
-Neighbours: `cusum` holds the arithmetic, `process`, `probe`, `heartbeat`, `traffic`, `sampled` and
-`stall` one kind of evidence each;
-`recover.isolate` acts on the verdict.
+Neighbours: `cusum` holds the arithmetic, `process`, `probe`, `heartbeat`, `traffic`, `sampled` and `stall` one kind of
+evidence each; `confirm` asks whether a stall is the replica's own; `recover.isolate` acts on the verdict.
 """
 
 import math
@@ -14,7 +13,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from perdure.detect import cusum, digest, forecast, heartbeat, limits, probe, process, sampled, stall, traffic, vantage
+from perdure.detect import (
+    confirm,
+    cusum,
+    digest,
+    forecast,
+    heartbeat,
+    limits,
+    probe,
+    process,
+    sampled,
+    stall,
+    traffic,
+    vantage,
+)
 from perdure.detect.times import Times
 from perdure.model.evidence import Beat, EvidenceClass, Held, Outcome, Probed, Sighted
 from perdure.model.service import CONFIRMING, Service
@@ -150,8 +162,11 @@ def judge(belief: Belief, now: float, rules: Policy, others: Peered = Peered()) 
     silent = heartbeat.judge(belief.told, now, heard.every_s, rules.heartbeat_limit) if heard else None
     if silent is not None:
         return silent
+    stalled = None
+    if not confirm.answers(belief.asked, belief.stalled.seen_at):
+        stalled = stall.judge(belief.stalled, others.in_flight, rules.traffic_limit)
     return (
-        stall.judge(belief.stalled, others.in_flight, rules.traffic_limit)
+        stalled
         or sampled.judge(belief.endpoints, sampled.limit(rules.service.false_alarms_per_s, len(belief.endpoints)))
         or traffic.judge(belief.seen, rules.traffic_limit, others.alone)
         or _two_halves(belief, now, rules, others.silence_counts)
@@ -178,8 +193,10 @@ def _same_cause(belief: Belief, verdict: Verdict) -> bool:
     return _hangs(verdict) and belief.kernel.stopped_since_at is not None
 
 
-def suspicions(belief: Belief, now: float, rules: Policy) -> tuple[Suspicion, ...]:
-    """Every class and endpoint with its score and limit, for `explain` and for the state SUSPECT."""
+def suspicions(belief: Belief, now: float, rules: Policy, *, scored: bool = False) -> tuple[Suspicion, ...]:
+    """Every class and endpoint with its score and limit, for `explain` and for the state SUSPECT; `scored` leaves out
+    endpoints at which nothing speaks against the replica.
+    """
     found = [
         Suspicion(EvidenceClass.PROBE, asked.check, cusum.strongest(asked.scores), limit, probe.HEALTHY_SHARE)
         for asked, limit in _declared(belief, rules)
@@ -194,6 +211,8 @@ def suspicions(belief: Belief, now: float, rules: Policy) -> tuple[Suspicion, ..
     if belief.endpoints:
         limit = sampled.limit(rules.service.false_alarms_per_s, len(belief.endpoints))
         for kind, name, seen in sampled.each(belief.endpoints):
+            if scored and not any(seen.scores):
+                continue
             expected = seen.expected_share or kind.floor
             strength, own = traffic.strength(seen, now), traffic.convincing(seen)
             found.append(Suspicion(kind.evidence, name, strength, limit, expected, own))
@@ -217,7 +236,7 @@ def suspected(belief: Belief, now: float, rules: Policy) -> bool:
     """Whether any class passed a quarter of its limit: enough to look harder, not enough to act."""
     if belief.kernel.stopped_since_at is not None:
         return True
-    return any(suspicion.share >= SUSPECTED_SHARE for suspicion in suspicions(belief, now, rules))
+    return any(suspicion.share >= SUSPECTED_SHARE for suspicion in suspicions(belief, now, rules, scored=True))
 
 
 def filling(belief: Belief, rules: Policy) -> Filling | None:
@@ -235,10 +254,13 @@ def filling(belief: Belief, rules: Policy) -> Filling | None:
     return min(found, key=lambda one: one.full_in_s, default=None)
 
 
-def hint(belief: Belief, rules: Policy) -> Sign | None:
-    """What the last bad answer to any check looked like; None when all were answered well, or not at all."""
+def hint(belief: Belief, now: float, rules: Policy) -> Sign | None:
+    """What the last bad answer to any check looked like, or that what clients ask most is not answered soon; None when
+    all were answered well, or not at all.
+    """
     hints = (probe.hint(asked) for asked, _ in _declared(belief, rules))
-    return next((sign for sign in hints if sign is not None), None)
+    found = next((sign for sign in hints if sign is not None), None)
+    return Sign.STALLED if found is None and confirm.late(belief.asked, now) else found
 
 
 def clock_ahead_s(belief: Belief) -> float | None:
@@ -290,7 +312,7 @@ def _declared(belief: Belief, rules: Policy) -> Iterator[tuple[probe.Asked, floa
 
 def _two_halves(belief: Belief, now: float, rules: Policy, silence_counts: bool) -> Verdict | None:
     halves: dict[EvidenceClass, Suspicion] = {}
-    for suspicion in suspicions(belief, now, rules):
+    for suspicion in suspicions(belief, now, rules, scored=True):
         known = halves.get(suspicion.evidence)
         if suspicion.own and suspicion.share > 0.5 and (known is None or suspicion.share > known.share):
             halves[suspicion.evidence] = suspicion

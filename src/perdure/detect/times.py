@@ -10,6 +10,8 @@ The histogram has logarithmic buckets, three for each doubling, from 1 ms to abo
 within 26 %; counts fade with a time constant of ten minutes.
 """
 
+import bisect
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,21 +52,18 @@ def upper_ms(index: int) -> float:
 def observe(times: Times, new: Mapping[int, int], now: float) -> Times:
     """Add answers, counted by bucket."""
     kept = math.exp((times.at - now) / FADE_S) if times.at else 0.0
-    counts = tuple(count * kept + new.get(index, 0) for index, count in enumerate(times.counts))
-    return Times(counts, now, min(times.since_at, now))
+    counts = [count * kept for count in times.counts]
+    for index, number in new.items():
+        counts[index] += number
+    return Times(tuple(counts), now, min(times.since_at, now))
 
 
 def quantile_ms(times: Times, share: float = QUANTILE) -> float | None:
     """The time within which this share of the answers came, in milliseconds; None when they are too few to say."""
-    total = sum(times.counts)
-    if total < ANSWERS_MIN:
+    below = list(itertools.accumulate(times.counts))
+    if below[-1] < ANSWERS_MIN:
         return None
-    below = 0.0
-    for index, count in enumerate(times.counts):
-        below += count
-        if below >= share * total:
-            return upper_ms(index)
-    return upper_ms(BUCKETS - 1)
+    return upper_ms(min(BUCKETS - 1, bisect.bisect_left(below, share * below[-1])))
 
 
 def share_above(times: Times, limit_ms: float) -> float:

@@ -96,17 +96,34 @@ def tried(replica: str, at: float, before: Counters, after: Counters) -> Served:
 def count(seen: Seen, served: Served) -> Seen:
     """Enter one reading into the tallies; call it for every replica of the service before `observe`."""
     elapsed_s = served.at - seen.at if seen.at is not None else 0.0
-    first, second = (
-        _decayed(tally, elapsed_s / span_s, served) for tally, span_s in zip(seen.tallies, SPANS_S[:2], strict=False)
-    )
+    shown, lately, past = seen.tallies
     left = _faded(seen.waiting, elapsed_s / DELAY_S)
-    old = _faded(seen.tallies[2], elapsed_s / SPANS_S[2])
-    third = Tally(
-        old.requests + seen.waiting.requests - left.requests, old.failures + seen.waiting.failures - left.failures
+    old = _faded(past, elapsed_s / SPANS_S[2])
+    tallies = (
+        _decayed(shown, elapsed_s / SPANS_S[0], served),
+        _decayed(lately, elapsed_s / SPANS_S[1], served),
+        Tally(
+            old.requests + seen.waiting.requests - left.requests, old.failures + seen.waiting.failures - left.failures
+        ),
     )
-    waiting = Tally(left.requests + served.requests, left.failures + served.failures)
-    scores = tuple(score * math.exp(-elapsed_s / FORGET_S) for score in seen.scores)
-    return replace(seen, scores=scores, tallies=(first, second, third), waiting=waiting, at=served.at)
+    scores = seen.scores
+    if any(scores):
+        kept = math.exp(-elapsed_s / FORGET_S)
+        scores = tuple(score * kept for score in scores)
+    # Written out, for this is done for every replica, endpoint and question each second, and `replace` is slow.
+    return Seen(
+        scores,
+        tallies,
+        Tally(left.requests + served.requests, left.failures + served.failures),
+        served.at,
+        seen.requests,
+        seen.failures,
+        seen.failing_since_at,
+        seen.compared,
+        seen.alone,
+        seen.apart,
+        seen.expected_share,
+    )
 
 
 def summary(seen: Seen, now: float) -> Peers:
