@@ -15,6 +15,8 @@ from bench.processes import BenchError
 from bench.sides import PerdureSide, Side
 
 NEVER_S = 3600.0
+CRASH_S = 0.5
+"""A crash may take so long to be noticed; until then requests may go where the replica was."""
 ASK_EVERY_S = 0.1
 AT_ONCE_S = 0.0
 
@@ -48,7 +50,7 @@ def question(side: Side, row: Row, struck: Sequence[Struck]) -> Question:
             return Question(
                 lambda: not runs(one.pid) and _all_answer(side),
                 ASK_EVERY_S,
-                lambda: not one.strays,
+                lambda: all(after_s <= CRASH_S for after_s in one.strays),
                 _counted(side, row),
             )
     if not isinstance(side, PerdureSide):

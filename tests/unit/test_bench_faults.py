@@ -164,7 +164,9 @@ def test_a_request_that_a_stranger_got_spoils_the_trial() -> None:
     struck = Struck(1, 1)
     question = asked(Told(), "F43", struck)
     assert question.to_the_end()
-    struck.strays.append(0.02)
+    struck.strays.append(0.02)  # as soon as a crash may be noticed
+    assert question.to_the_end()
+    struck.strays.append(0.6)
     assert not question.to_the_end()
 
 

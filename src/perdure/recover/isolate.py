@@ -145,11 +145,12 @@ def _shared(standing: Standing, verdict: Verdict) -> Decision:
 
 
 def _failing_together(standings: Sequence[Standing], common: Sequence[Common], serving: int) -> Decision:
-    shares = [standing.failing_share for standing in standings if standing.serving and standing.failing_share]
+    shares = [standing.failing_share for standing in standings if standing.failing_share]
     service = standings[0].slot.service
     worst = max(shares, default=0.0)
     where = _words(common[0], serving) if common and common[0].sign is Sign.REQUESTS else ""
-    what = where or f"half of the replicas or more fail requests of clients (up to {worst:.0%} in the last 10 s)"
+    how_much = f" (up to {worst:.0%} in the last 10 s)" if shares else ", or were replaced for it just now"
+    what = where or f"half of the replicas or more fail requests of clients{how_much}"
     sentence = f"{what}: the cause is shared, nobody is isolated"
     facts: dict[str, Fact] = {"sign": Sign.REQUESTS.value, "failing": len(shares), "worst_share": round(worst, 3)}
     return Decision("R07", service, sentence, Note(shared_key(Sign.REQUESTS)), facts, Severity.ALARM)
