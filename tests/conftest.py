@@ -1,10 +1,15 @@
 """Shared fixtures and options of all tests."""
 
+import signal
+
 import hypothesis
 import pytest
 
 hypothesis.settings.register_profile("shared machine", deadline=None)
 hypothesis.settings.load_profile("shared machine")
+
+# A shell starts what it runs in the background with SIGINT ignored, and whatever the tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
