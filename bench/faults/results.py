@@ -16,9 +16,9 @@ class Extent:
     """How often each fault is made, by Perdure and by the others, and on how many stages of each at the same time."""
 
     trials: int = 10
-    trials_others: int = 3
-    stages: int = 4
-    stages_others: int = 1
+    trials_others: int = 2
+    stages: int = 6
+    stages_others: int = 2
 
 
 QUICK = Extent(1, 1, 2)

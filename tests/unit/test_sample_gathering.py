@@ -132,3 +132,27 @@ def test_a_request_that_breaks_where_replicas_end_is_remembered_whoever_was_aske
     found = world.deadly_request(state, 20.2)
     assert found is not None
     assert (found.endpoint, found.deaths) == ("/poison/*", 3)
+
+
+def test_a_few_slow_answers_at_each_of_many_endpoints_are_many_in_all() -> None:
+    """One request in twenty takes long; no endpoint shows it soon, all of them together do."""
+    state, sampler = web(), Sampler()
+    paths = ("/", "/search", "/pay", "/cart")
+
+    def second(at: float, slow: bool) -> None:
+        lines = [line(number, path) for number in (1, 2, 3) for path in paths for _ in range(5)]
+        sampler.take(state, [*lines, *([line(1, paths[int(at) % 4], response_ms=200)] if slow else [])], at)
+
+    for number in range(60):
+        second(100.0 + number, slow=False)
+    scores: dict[str, float] = {}
+    for number in range(30):
+        second(160.0 + number, slow=True)
+        scores = {name: max(one.seen[2].scores) for name, one in state.slots[1].belief.endpoints.items()}
+    limit = sampled.limit(1 / (30 * 86_400), 5)
+    assert scores.pop(sampled.ALL) > limit
+    assert max(scores.values()) < limit
+    verdict = sampled.judge(state.slots[1].belief.endpoints, limit)
+    assert verdict is not None
+    assert verdict.sentence.startswith("answered slowly 5% of the requests to all endpoints")
+    assert sampled.judge(state.slots[2].belief.endpoints, limit) is None

@@ -50,7 +50,7 @@ class Service:
             batch = one.batch(name)
             mine[name] = sampled.count(self.known.get(name, Endpoint()), batch, self.now, peers_ms, warm=True)
         absent = {name: one for name, one in self.known.items() if name not in mine}
-        self.known.update(sampled.compare(mine, absent, self.now))
+        self.known.update(sampled.compare("/pay", mine, absent, self.now))
 
     def verdict(self, name: str) -> Verdict | None:
         return sampled.judge({"/pay": self.known[name]}, LIMIT)

@@ -47,8 +47,11 @@ def test_the_shortest_memory_decays_with_a_time_constant_of_a_second(elapsed_s: 
     assert second.tallies[0].requests == pytest.approx(100 * kept + 1)
     assert second.tallies[0].failures == pytest.approx(10 * kept)
     assert second.tallies[1].requests == pytest.approx(100 * math.exp(-elapsed_s / 10) + 1)
-    assert second.waiting.requests == pytest.approx(100 * math.exp(-elapsed_s / 60) + 1)
-    assert second.tallies[2].requests == pytest.approx(100 * (1 - math.exp(-elapsed_s / 60)))
+    wait = math.exp(-elapsed_s / 60)
+    assert [one.requests for one in second.waiting] == pytest.approx([100 * wait + 1, 100 * (1 - wait)])
+    assert second.tallies[2].requests == 0.0
+    third = traffic.count(second, Served("", 5.0 + 2 * elapsed_s, 1, 0))
+    assert third.tallies[2].requests == pytest.approx(100 * (1 - wait) ** 2), "it has waited twice"
 
 
 def tallied(now: tuple[float, float], lately: tuple[float, float], past: tuple[float, float]) -> Seen:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from perdure.control.world import ServiceState, SlotState
 from perdure.detect import deadly, endpoints, sampled, times
+from perdure.model.evidence import Served
 from perdure.model.traffic import Answered
 
 NOT_FOUND = 404
@@ -107,8 +108,13 @@ class Sampler:
         cells, gathered.cells, gathered.since_at = gathered.cells, {}, now
         service.deaths = replace(service.deaths, loads=deadly.asked(service.deaths.loads, gathered.work, now))
         gathered.work = {}
+        slow: dict[int, Served] = {}
         for name, by_slot in cells.items():
-            _judge(service, name, by_slot, now)
+            for number, look in _judge(service, name, by_slot, now).items():
+                so_far = slow.get(number, Served(look.replica, now, 0, 0))
+                requests, failures = so_far.requests + look.requests, so_far.failures + look.failures
+                slow[number] = Served(look.replica, now, requests, failures)
+        _judge_slow(service, slow, now)
         _drop_forgotten(service, gathered)
         if len(gathered.common) > COMMON_KEPT:
             gathered.common = Counter(dict(gathered.common.most_common(COMMON_KEPT // 2)))
@@ -187,13 +193,13 @@ def _note_work(service: ServiceState, gathered: Gathered, group: str, line: Answ
     gathered.work[group] = deadly.Load(load.requests + requests, load.answered + answered, load.busy_s + busy_s, now)
 
 
-def _judge(service: ServiceState, name: str, by_slot: dict[int, Cell], now: float) -> None:
-    """Judge all replicas at one endpoint."""
+def _judge(service: ServiceState, name: str, by_slot: dict[int, Cell], now: float) -> dict[int, Served]:
+    """Judge all replicas at one endpoint; returns for each slot how many answers there were, and how many slow ones."""
     serving = {number: slot for number, slot in service.slots.items() if slot.serves}
     known = {number: slot.belief.endpoints.get(name, sampled.Endpoint()) for number, slot in serving.items()}
     quantiles = {number: ms for number, one in known.items() if (ms := times.quantile_ms(one.taken)) is not None}
     mine: dict[str, tuple[sampled.Endpoint, sampled.Looks]] = {}
-    by_replica: dict[str, SlotState] = {}
+    looks: dict[int, Served] = {}
     for number, cell in by_slot.items():
         slot = serving.get(number)
         if slot is None or slot.replica is None:
@@ -202,14 +208,33 @@ def _judge(service: ServiceState, name: str, by_slot: dict[int, Cell], now: floa
         warm = slot.ready_at is not None and now - slot.ready_at >= sampled.WARM_UP_S
         batch = cell.batch(slot.replica.name)
         mine[slot.replica.name] = sampled.count(known[number], batch, now, peers_ms, warm)
-        by_replica[slot.replica.name] = slot
+        looks[number] = mine[slot.replica.name][1][-1]
+    _compare(service, name, mine, now)
+    return looks
+
+
+def _judge_slow(service: ServiceState, by_slot: Mapping[int, Served], now: float) -> None:
+    """Judge how many answers of each replica were slow for their endpoint, over all endpoints."""
+    mine: dict[str, tuple[sampled.Endpoint, sampled.Looks]] = {}
+    for number, look in by_slot.items():
+        before = service.slots[number].belief.endpoints.get(sampled.ALL, sampled.Endpoint())
+        if look.requests or before.seen[-1].at is not None:
+            mine[look.replica] = sampled.count_slow(before, look)
+    _compare(service, sampled.ALL, mine, now)
+
+
+def _compare(
+    service: ServiceState, name: str, mine: Mapping[str, tuple[sampled.Endpoint, sampled.Looks]], now: float
+) -> None:
+    """Compare the replicas that were asked, and those that were not, and keep what comes of it."""
+    serving = {slot.replica.name: slot for slot in service.slots.values() if slot.serves and slot.replica is not None}
     absent = {
-        slot.replica.name: known[number]
-        for number, slot in serving.items()
-        if slot.replica is not None and slot.replica.name not in mine
+        replica: slot.belief.endpoints.get(name, sampled.Endpoint())
+        for replica, slot in serving.items()
+        if replica not in mine
     }
-    for replica, endpoint in sampled.compare(mine, absent, now).items():
-        slot = by_replica[replica]
+    for replica, endpoint in sampled.compare(name, mine, absent, now).items():
+        slot = serving[replica]
         slot.belief = replace(slot.belief, endpoints={**slot.belief.endpoints, name: endpoint})
 
 
@@ -222,7 +247,7 @@ def _others(quantiles: Mapping[int, float], number: int) -> Sequence[float]:
 
 def _drop_forgotten(service: ServiceState, gathered: Gathered) -> None:
     """Endpoints that were not seen for long cost memory, and raise the limit of the others."""
-    kept = gathered.known.keys() | {endpoints.OTHER}
+    kept = gathered.known.keys() | {endpoints.OTHER, sampled.ALL}
     for slot in service.slots.values():
         if slot.belief.endpoints.keys() - kept:
             known = {name: one for name, one in slot.belief.endpoints.items() if name in kept}

@@ -230,6 +230,8 @@ def _at_endpoint(endpoints: sampled.Endpoints, one: suspect.Suspicion, now: floa
         if name == one.endpoint and kind.evidence is one.evidence:
             limit_ms = endpoints[name].limit_ms
             slowly = f"took more than {limit_ms:.0f} ms" if limit_ms is not None else "were too few to say what is slow"
+            if name == sampled.ALL:
+                slowly = "took long for their endpoint"
             what = {sampled.ERRORS: "failed", sampled.REFUSALS: "were answered with 4xx"}.get(kind, slowly)
             return _share(seen, what, now)
     return ""

@@ -3,7 +3,8 @@
 For each endpoint three questions are asked of every request: did it fail (5xx, or no answer), was it refused (4xx), did
 it take long (`times` says from when on)? Each is judged as `traffic` judges all requests together: against the same
 endpoint of the peers and against the replica's own past, so what all replicas share convicts nobody. Only in
-comparison: without a peer that is asked, nothing here convicts.
+comparison: without a peer that is asked, nothing here convicts. Slow answers are also counted over all endpoints, each
+measured by its own limit: a replica of which one request in twenty takes long shows too few of them at any one.
 
 The requests of one second share their circumstances: one pause makes all of them slow, one client with a bug makes all
 of its own fail. So they count as at most a few bad observations, and proportionally fewer good ones (`thinned`);
@@ -84,6 +85,12 @@ class Endpoint:
     worst_status: int = 0
 
 
+ALL = "all endpoints"
+"""The name under which slow answers are kept whatever their endpoint."""
+BAD_MAX_OF_ALL = 2
+"""So many bad answers of a second count there, for they are those of several endpoints."""
+FLOOR_OF_ALL = 0.005
+"""And so low q0 may be: there are more answers to learn it from."""
 Looks = tuple[Served, ...]
 """One look for each of `KINDS`."""
 Endpoints = Mapping[str, Endpoint]
@@ -116,11 +123,18 @@ def count(before: Endpoint, batch: Batch, at: float, peers_ms: Sequence[float], 
     return Endpoint(seen, taken, limit_ms, batch.worst_status or before.worst_status), looks
 
 
+def count_slow(before: Endpoint, look: Served) -> tuple[Endpoint, Looks]:
+    """Enter the answers of a replica at all its endpoints, of which `look.failures` were slow; as `count`."""
+    nothing = Served(look.replica, look.at, 0, 0)
+    *others, seen = before.seen
+    return Endpoint((*others, traffic.count(seen, look))), (nothing, nothing, look)
+
+
 def compare(
-    mine: Mapping[str, tuple[Endpoint, Looks]], absent: Mapping[str, Endpoint], now: float
+    name: str, mine: Mapping[str, tuple[Endpoint, Looks]], absent: Mapping[str, Endpoint], now: float
 ) -> dict[str, Endpoint]:
-    """Judge the replicas that were asked at one endpoint (`mine`: replica -> counted evidence) against each other and
-    against those that were not asked in this second (`absent`).
+    """Judge the replicas that were asked at the endpoint `name` (`mine`: replica -> counted evidence) against each
+    other and against those that were not asked in this second (`absent`).
     """
     known = {name: endpoint for name, (endpoint, _) in mine.items()} | dict(absent)
     found = {name: endpoint for name, (endpoint, _) in mine.items()}
@@ -128,15 +142,16 @@ def compare(
         if not any(looks[index].failures or any(one.seen[index].scores) for one, looks in mine.values()):
             continue
         summaries = [traffic.summary(endpoint.seen[index], now) for endpoint in known.values()]
-        for name, others in zip(known, peers.leave_one_out(summaries), strict=True):
-            if name not in mine or not others.number:
+        for replica, others in zip(known, peers.leave_one_out(summaries), strict=True):
+            if replica not in mine or not others.number:
                 continue
-            look = mine[name][1][index]
-            before = found[name].seen[index]
+            look = mine[replica][1][index]
+            before = found[replica].seen[index]
             if look.failures or any(before.scores):
-                after = traffic.observe(before, thinned(look, kind.bad_max), others, kind.floor)
-                seen = (*found[name].seen[:index], after, *found[name].seen[index + 1 :])
-                found[name] = replace(found[name], seen=seen)
+                bad_max = BAD_MAX_OF_ALL if name == ALL else kind.bad_max
+                after = traffic.observe(before, thinned(look, bad_max), others, floor(kind, name))
+                seen = (*found[replica].seen[:index], after, *found[replica].seen[index + 1 :])
+                found[replica] = replace(found[replica], seen=seen)
     return found
 
 
@@ -152,7 +167,13 @@ def each(endpoints: Endpoints) -> Iterator[tuple[Kind, str, traffic.Seen]]:
     """Every question at every endpoint with its evidence."""
     for name, endpoint in endpoints.items():
         for kind, seen in zip(KINDS, endpoint.seen, strict=True):
-            yield kind, name, seen
+            if name != ALL or kind is SLOWNESS:
+                yield kind, name, seen
+
+
+def floor(kind: Kind, name: str) -> float:
+    """The least q0 of a question at an endpoint."""
+    return FLOOR_OF_ALL if name == ALL else kind.floor
 
 
 def judge(endpoints: Endpoints, limit: float) -> Verdict | None:

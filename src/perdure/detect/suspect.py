@@ -213,7 +213,7 @@ def suspicions(belief: Belief, now: float, rules: Policy, *, scored: bool = Fals
         for kind, name, seen in sampled.each(belief.endpoints):
             if scored and not any(seen.scores):
                 continue
-            expected = seen.expected_share or kind.floor
+            expected = seen.expected_share or sampled.floor(kind, name)
             strength, own = traffic.strength(seen, now), traffic.convincing(seen)
             found.append(Suspicion(kind.evidence, name, strength, limit, expected, own))
     if rules.service.digest is not None:

@@ -35,8 +35,8 @@ as many of the three tries as the other, which is nobody's fault."""
 SPANS_S = (1.0, 10.0, 600.0)
 """The time constants over which requests and failures are remembered, exponentially."""
 DELAY_S = 60.0
-"""What happens now enters the long run with this delay on average, or a slow illness would become the replica's own
-past before it is found."""
+"""What happens now enters the long run after two waits of this length on average, or a slow illness would become the
+replica's own past before it is found. Two, for of one wait a third is over after 25 s, of two a fifteenth."""
 
 FORGET_S = 60.0
 """The time constant with which suspicion fades."""
@@ -55,8 +55,8 @@ class Seen:
 
     scores: cusum.Scores = cusum.NOTHING
     tallies: tuple[Tally, Tally, Tally] = (NONE, NONE, NONE)
-    waiting: Tally = NONE
-    """What has not entered the long run yet."""
+    waiting: tuple[Tally, Tally] = (NONE, NONE)
+    """What has not entered the long run yet: in its first wait, and in its second."""
     at: float | None = None
     requests: int = 0
     failures: int = 0
@@ -97,14 +97,13 @@ def count(seen: Seen, served: Served) -> Seen:
     """Enter one reading into the tallies; call it for every replica of the service before `observe`."""
     elapsed_s = served.at - seen.at if seen.at is not None else 0.0
     shown, lately, past = seen.tallies
-    left = _faded(seen.waiting, elapsed_s / DELAY_S)
+    first, second = seen.waiting
+    left, late = _faded(first, elapsed_s / DELAY_S), _faded(second, elapsed_s / DELAY_S)
     old = _faded(past, elapsed_s / SPANS_S[2])
     tallies = (
         _decayed(shown, elapsed_s / SPANS_S[0], served),
         _decayed(lately, elapsed_s / SPANS_S[1], served),
-        Tally(
-            old.requests + seen.waiting.requests - left.requests, old.failures + seen.waiting.failures - left.failures
-        ),
+        Tally(old.requests + second.requests - late.requests, old.failures + second.failures - late.failures),
     )
     scores = seen.scores
     if any(scores):
@@ -114,7 +113,10 @@ def count(seen: Seen, served: Served) -> Seen:
     return Seen(
         scores,
         tallies,
-        Tally(left.requests + served.requests, left.failures + served.failures),
+        (
+            Tally(left.requests + served.requests, left.failures + served.failures),
+            Tally(late.requests + first.requests - left.requests, late.failures + first.failures - left.failures),
+        ),
         served.at,
         seen.requests,
         seen.failures,
