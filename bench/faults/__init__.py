@@ -123,7 +123,7 @@ def _works(ward: Ward, directory: Path, extent: Extent, only: Sequence[str]) -> 
 async def _plays(work: Work, number: int, turns: dict[str, Turns], built: dict[str, Stage]) -> None:
     """One stage after the other, as long as there is anything to be played on it."""
     for name in stages.NAMES:
-        if turns.get(name):
+        if turns.get(name) and (number < built[name].at_once or turns is work.alone):
             rng = random.Random(f"{work.name} {name} {number}")
             waiting = turns[name][0][0].number
             try:

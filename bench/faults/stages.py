@@ -51,6 +51,8 @@ class Stage:
     rate: float = RATE
     known_s: float = KNOWN_S
     """Load before the first fault."""
+    at_once: int = 6
+    """So many of its kind may be at work at the same time, for their programs want the machine, too."""
     trust: Path | None = None
     """Whose signatures the clients accept, over TLS."""
 
@@ -97,7 +99,7 @@ def _datasette(_: Path) -> Stage:
         timeout_s=1.0,
     )
     digest = f'digest = {{ path = "{WHOLE_TABLE}", every = "1s" }}\n'
-    return Stage(program, TIMES + digest, mix=PAGES)
+    return Stage(program, TIMES + digest, mix=PAGES, at_once=1)
 
 
 _STAGES: dict[str, Callable[[Path], Stage]] = {

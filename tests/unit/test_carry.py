@@ -112,3 +112,19 @@ async def test_a_balancer_that_stays_silent_is_ended_less_and_less_often() -> No
     """On a machine that is starved, ending it makes matters worse each time."""
     _, told = await _carried(Stubborn(silent=True), turns=200, pause_s=0.5)
     assert told.count("A04") == 5, "after 2.5, 5, 10, 20 and 40 s"
+
+
+class Flapping(Stubborn):
+    """Answers twelve readings, is silent for the next eight, and so on."""
+
+    reads = 0
+
+    async def read(self) -> Reading:
+        self.reads += 1
+        self.silent = self.reads % 20 >= 12
+        return await super().read()
+
+
+async def test_when_ending_it_helped_the_next_silence_is_as_short_as_the_first() -> None:
+    _, told = await _carried(Flapping(), turns=100, pause_s=0.5)
+    assert told.count("A04") == 5, "once in each silence of four seconds"

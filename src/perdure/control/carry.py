@@ -30,8 +30,8 @@ READ_SHARE = 10.0
 SILENT_S = 2.5
 """HAProxy is ended when it has not answered for this long; twice as long each time that it did not help."""
 SILENT_S_MAX = 40.0
-HELPED_S = 10.0
-"""An answer so long after it was ended shows that it helped."""
+HELPED_S = 3.0
+"""An answer so long after a new one began to serve shows that it helped."""
 START_AGAIN_S = 1.0
 """Between two attempts to set HAProxy up."""
 DIED_AGAIN_S = 0.3
@@ -77,7 +77,6 @@ class Carrier:
     _leaving: bool = False
     _deaths: int = 0
     _silent_s: float = SILENT_S
-    _silenced_at: float = float("-inf")
 
     def poke(self) -> None:
         """Something in `cargo` changed: tell HAProxy now."""
@@ -172,7 +171,7 @@ class Carrier:
         self._answered_at = self.clock.now()
         if self.state == "silent":
             self.state = "serving"
-        if self._answered_at - self._silenced_at > HELPED_S:
+        if self._answered_at - self._configured_at > HELPED_S:
             self._silent_s = SILENT_S
         self._backends = {backend.service: backend for backend in reading.backends}
         self.on_reading(reading)
@@ -233,7 +232,7 @@ class Carrier:
             self.state = "silent"
             log.warning("HAProxy does not answer on its socket", cause=error.sentence)
         if now - self._answered_at >= self._silent_s:
-            self._silent_s, self._silenced_at = min(SILENT_S_MAX, 2.0 * self._silent_s), now
+            self._silent_s = min(SILENT_S_MAX, 2.0 * self._silent_s)
             silent_s = round(now - self._answered_at, 1)
             self.tell("A04", "balancer", f"HAProxy has not answered for {silent_s} s; it is ended", Severity.ALARM)
             self._answered_at, self._configured = now, ()
