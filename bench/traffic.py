@@ -33,6 +33,9 @@ from perdure.model.traffic import BackendSpec
 PROXY_CORE, OTHER_CORE = 0, 1
 CONNECTIONS = 32
 READING_PERIOD_S = 0.1
+SETTLE_S = 1.0
+"""Before each slice the same load runs for so long: how much of it HAProxy logs for Perdure follows the rate of the last
+second, and until then it is what an idle service logs."""
 LINE_BYTES = 1024
 SERVERS = 8
 PERDURE = "HAProxy, Perdure's"
@@ -43,8 +46,8 @@ class Extent:
     """How much is measured: rounds with new processes, slices of each variant in a round, and the latency part."""
 
     rounds: int = 5
-    slices: int = 12
-    slice_s: float = 0.3
+    slices: int = 8
+    slice_s: float = 0.4
     paced_s: float = 2.0
     rate: float = 2000.0
 
@@ -194,6 +197,7 @@ def _slice(variant: Variant, seconds: float) -> Slice:
     assert variant.process is not None
     pids = processes.tree(variant.process.pid)
     with Reading(variant.perdure):
+        _press(variant, SETTLE_S, 0)
         before = processes.usage(pids)
         pressed = _press(variant, seconds, 0)
         cpu_s = processes.usage(pids).cpu_s - before.cpu_s
@@ -246,7 +250,8 @@ def _report(variants: Sequence[Variant], extent: Extent) -> Report:
         ("proxy", "CPU/request, µs", "ratio", "requests/s, 1 core", "p50 ms", "p99 ms", "MB", "failed"),
         tuple(rows),
         (
-            f"{extent.rounds} rounds with new processes, {extent.slices} slices of {extent.slice_s:g} s in turn.",
+            f"{extent.rounds} rounds with new processes, {extent.slices} slices of {extent.slice_s:g} s in turn,"
+            f" each after {SETTLE_S:g} s of the same load.",
             "Median (quartiles). CPU: closed loop, proxy alone on a core; p50 and p99: at a fixed rate.",
             f"{CONNECTIONS} connections; the fixed rate is {extent.rate:,.0f} requests a second.",
             "Ratio: to the slice of the hand-written HAProxy in the same pass. nginx has no active checks.",
