@@ -34,8 +34,9 @@ PROXY_CORE, OTHER_CORE = 0, 1
 CONNECTIONS = 32
 READING_PERIOD_S = 0.1
 SETTLE_S = 1.0
-"""Before each slice the same load runs for so long: how much of it HAProxy logs for Perdure follows the rate of the last
-second, and until then it is what an idle service logs."""
+"""Before each slice the same load runs for so long: how much of it is logged for Perdure follows the rate of the last
+second, and until then it is what an idle service logs.
+"""
 LINE_BYTES = 1024
 SERVERS = 8
 PERDURE = "HAProxy, Perdure's"
