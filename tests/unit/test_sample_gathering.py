@@ -156,3 +156,16 @@ def test_a_few_slow_answers_at_each_of_many_endpoints_are_many_in_all() -> None:
     assert verdict is not None
     assert verdict.sentence.startswith("answered slowly 5% of the requests to all endpoints")
     assert sampled.judge(state.slots[2].belief.endpoints, limit) is None
+
+
+def test_what_one_pause_of_a_replica_makes_slow_convicts_nobody() -> None:
+    """B5: all its answers of up to three seconds are slow, at every endpoint."""
+    state, sampler = web(), Sampler()
+    paths = ("/", "/search", "/pay", "/cart")
+    for number in range(63):
+        ms = 1500 if number >= 60 else 5
+        lines = [line(n, path, response_ms=ms if n == 1 else 5) for n in (1, 2, 3) for path in paths for _ in range(5)]
+        sampler.take(state, lines, 100.0 + number)
+    limit = sampled.limit(1 / (30 * 86_400), 5)
+    assert max(one.seen[2].scores[-1] for one in state.slots[1].belief.endpoints.values()) > 0.0
+    assert sampled.judge(state.slots[1].belief.endpoints, limit) is None

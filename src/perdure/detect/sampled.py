@@ -87,10 +87,10 @@ class Endpoint:
 
 ALL = "all endpoints"
 """The name under which slow answers are kept whatever their endpoint."""
-BAD_MAX_OF_ALL = 2
-"""So many bad answers of a second count there, for they are those of several endpoints."""
 FLOOR_OF_ALL = 0.005
-"""And so low q0 may be: there are more answers to learn it from."""
+"""So low q0 may be there, for there are more answers to learn it from. With one slow answer a second that counts, what
+one pause of a replica makes slow (disturbance B5) stays below the limit in the three seconds that it may touch.
+"""
 Looks = tuple[Served, ...]
 """One look for each of `KINDS`."""
 Endpoints = Mapping[str, Endpoint]
@@ -148,8 +148,7 @@ def compare(
             look = mine[replica][1][index]
             before = found[replica].seen[index]
             if look.failures or any(before.scores):
-                bad_max = BAD_MAX_OF_ALL if name == ALL else kind.bad_max
-                after = traffic.observe(before, thinned(look, bad_max), others, floor(kind, name))
+                after = traffic.observe(before, thinned(look, kind.bad_max), others, floor(kind, name))
                 seen = (*found[replica].seen[:index], after, *found[replica].seen[index + 1 :])
                 found[replica] = replace(found[replica], seen=seen)
     return found
