@@ -4,7 +4,7 @@ Only Perdure tells anything; of the other sides HAProxy's view is all there is, 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,20 @@ class Question:
     """Was it so to the end?"""
     forbidden: Callable[[], int] = lambda: 0
     """How many events there were that there must not be."""
+    told: Callable[[], list[str]] = list
+    """What the side says of all that it did since: whoever reads that a trial went wrong wants to know why."""
 
 
 def question(side: Side, row: Row, struck: Sequence[Struck]) -> Question:
     """What to ask this side about this row."""
+    asked = _question(side, row, struck)
+    if not isinstance(side, PerdureSide):
+        return asked
+    perdure, after = side, newest(side)
+    return replace(asked, told=lambda: [_line(event) for event in events(perdure, after)])
+
+
+def _question(side: Side, row: Row, struck: Sequence[Struck]) -> Question:
     one = struck[0]
     match row.expected:
         case Expected.ISOLATED:
@@ -97,6 +107,10 @@ def _counted(side: Side, row: Row) -> Callable[[], int]:
         return lambda: 0
     perdure, after = side, newest(side)
     return lambda: sum(event["rule"] in row.forbidden for event in events(perdure, after))
+
+
+def _line(event: dict[str, Any]) -> str:
+    return f"{event['rule']} {event['subject']}: {event['sentence']} {event['facts'] or ''}".rstrip()
 
 
 def _is_about(event: dict[str, Any], slots: set[str]) -> bool:

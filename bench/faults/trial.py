@@ -53,6 +53,8 @@ class Trial:
     """When a request of a client reached a stranger."""
     requests: int = 0
     failed: int = 0
+    told: list[str] = field(default_factory=list)
+    """What the side did meanwhile, in its own words, when somebody else was touched or nothing was noticed."""
 
 
 def make(side: Side, row: Row, rng: random.Random, rest_s: float) -> Trial:
@@ -144,6 +146,8 @@ def _watch(side: Side, row: Row, scene: Scene, trial: Trial) -> None:
     trial.relapses_s = [after_s for one in scene.struck for after_s in one.relapses]
     trial.strays_s = [after_s for one in scene.struck for after_s in one.strays]
     trial.false_actions = max(0, len(touched) - row.spare) + question.forbidden()
+    if trial.false_actions or (trial.noticed_s is None and row.expected is not Expected.NOTHING):
+        trial.told = question.told()
 
 
 def _still_asked(side: Side, ill: dict[int, int], ports: Sequence[int]) -> bool:

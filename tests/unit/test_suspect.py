@@ -127,10 +127,11 @@ def test_a_check_that_a_reload_took_away_says_nothing_any_more() -> None:
     ]
 
 
-def test_a_quarter_of_a_limit_is_suspicion() -> None:
-    assert suspect.suspected(believed(REFUSED[0]), 1.1, PLAIN)
-    assert suspect.suspected(with_traffic(Belief(), 0.25), 1.1, PLAIN)
-    assert not suspect.suspected(with_traffic(Belief(), 0.24), 1.1, PLAIN)
+def test_half_of_a_limit_is_suspicion() -> None:
+    assert not suspect.suspected(believed(REFUSED[0]), 1.1, PLAIN)
+    assert suspect.suspected(believed(*REFUSED[:2]), 1.1, PLAIN)
+    assert suspect.suspected(with_traffic(Belief(), 0.5), 1.1, PLAIN)
+    assert not suspect.suspected(with_traffic(Belief(), 0.49), 1.1, PLAIN)
     assert suspect.suspected(believed(STOPPED[0]), 1.0, PLAIN)
 
 

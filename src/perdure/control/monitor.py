@@ -24,8 +24,9 @@ from perdure.ports.runner import Runner
 
 SIGHT_EVERY_S = 0.25
 MEMORY_EVERY_S = 2.0
-HELD_TURNS = 8
-"""Descriptors of a replica are counted at every eighth look: each two seconds."""
+HOLD_EVERY_S = 0.5
+HELD_TURNS = 4
+"""Descriptors of a replica are counted at every fourth look at what all hold: each two seconds."""
 VOID_AGAIN_S = 0.1
 PEERS_ASKED_MAX = 16
 CONFIRMATIONS = 4
@@ -109,7 +110,7 @@ class Monitor:
             self.on_pause(pause)
 
     async def tick(self) -> None:
-        """Note every 50 ms that the monitor runs, for ever."""
+        """Note ten times a second that the monitor runs, for ever."""
         self.awake = self_health.Wakefulness(self.clock.now())
         while True:
             await self.clock.sleep_until(self.clock.now() + self_health.TICK_S)
@@ -127,15 +128,17 @@ class Monitor:
             await self.clock.sleep_until(self.clock.now() + self_health.ECHO_EVERY_S)
 
     async def look(self) -> None:
-        """Look at every process four times a second, and at memory every two seconds, for ever."""
-        memory_at = 0.0
+        """Look at every process four times a second, at backlogs twice, and at memory every two seconds, for ever."""
+        memory_at = hold_at = 0.0
         while True:
             now = self.clock.now()
             with_memory = now >= memory_at
             if with_memory:
                 memory_at = now + MEMORY_EVERY_S
             self._sight(now, with_memory)
-            self._hold(now)
+            if now >= hold_at:
+                hold_at = now + HOLD_EVERY_S - SIGHT_EVERY_S / 2.0
+                self._hold(now)
             await self.clock.sleep_until(now + SIGHT_EVERY_S)
 
     def _sight(self, now: float, with_memory: bool) -> None:
@@ -159,7 +162,7 @@ class Monitor:
             self.on_evidence(Sighted(slot.replica.name, now, self.runner.sight(process).letter, held))
 
     def _hold(self, now: float) -> None:
-        """Look at the backlog of every port, and at the descriptors of an eighth of the replicas, in turn."""
+        """Look at the backlog of every port, and at the descriptors of a quarter of the replicas, in turn."""
         self._looks += 1
         backlogs = self.host.backlogs()
         for number, (_, slot) in enumerate(self.world.slots()):

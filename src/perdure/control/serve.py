@@ -19,11 +19,18 @@ class _Server(uvicorn.Server):
         """Leave the handlers alone."""
         yield
 
+    async def main_loop(self) -> None:
+        """Serve until cancelled; uvicorn's own would wake ten times a second to find out whether it is to end."""
+        await self.on_tick(0)
+        await asyncio.Event().wait()
+
 
 async def serve(app: FastAPI, path: Path) -> None:
     """Answer on the unix socket `path` until cancelled; a socket file that a dead daemon left is replaced."""
     listener = _bind(path)
-    config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, ws="none", http="h11", loop="none")
+    config = uvicorn.Config(
+        app, lifespan="off", log_config=None, access_log=False, ws="none", http="h11", loop="none", date_header=False
+    )
     server = _Server(config)
     try:
         await server.serve(sockets=[listener])

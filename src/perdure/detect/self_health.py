@@ -1,17 +1,17 @@
 """Evidence about the monitor itself (class E0): could it see at all?
 
 A monitor that was stopped (SIGSTOP, a frozen VM, no CPU) finds all deadlines passed when it wakes up, and condemns
-everybody. So it notes an instant every 50 ms; a gap between two notes is a pause of its own. Twice a second it asks
-itself over the same loopback as it asks the replicas: a late answer is a pause as well, although the clock went on.
+everybody. So it notes an instant ten times a second; a gap between two notes is a pause of its own. Twice a second it
+asks itself over the same loopback as it asks the replicas: a late answer is a pause as well, though the clock went on.
 Observations that span a pause are void, and every open silence is shifted by its length. There is no blind window
 afterwards: the next observation counts again.
 """
 
 from dataclasses import dataclass
 
-TICK_S = 0.05
+TICK_S = 0.1
 PAUSE_S = 0.3
-"""A gap this long between two notes is a pause: six missed ticks."""
+"""A gap this long between two notes is a pause: three ticks."""
 ECHO_EVERY_S = 0.5
 ECHO_TIMEOUT_S = 1.0
 KEPT = 8

@@ -35,7 +35,8 @@ from perdure.model.verdict import Sign, Verdict
 
 LOOKS_PER_S_TRAFFIC = 10.0
 LOOKS_PER_S_HEARTBEAT = 1.0
-SUSPECTED_SHARE = 0.25
+HALF = 0.5
+"""Two classes that pass this share of their limits convict together; one alone makes a replica suspected."""
 
 _SIGN_OF = {
     EvidenceClass.PROBE: Sign.STATUS,
@@ -233,10 +234,10 @@ def suspicions(belief: Belief, now: float, rules: Policy, *, scored: bool = Fals
 
 
 def suspected(belief: Belief, now: float, rules: Policy) -> bool:
-    """Whether any class passed a quarter of its limit: enough to look harder, not enough to act."""
+    """Whether any class passed half of its limit: another one that does so, too, would convict."""
     if belief.kernel.stopped_since_at is not None:
         return True
-    return any(suspicion.share >= SUSPECTED_SHARE for suspicion in suspicions(belief, now, rules, scored=True))
+    return any(suspicion.share >= HALF for suspicion in suspicions(belief, now, rules, scored=True))
 
 
 def filling(belief: Belief, rules: Policy) -> Filling | None:
@@ -314,7 +315,7 @@ def _two_halves(belief: Belief, now: float, rules: Policy, silence_counts: bool)
     halves: dict[EvidenceClass, Suspicion] = {}
     for suspicion in suspicions(belief, now, rules, scored=True):
         known = halves.get(suspicion.evidence)
-        if suspicion.own and suspicion.share > 0.5 and (known is None or suspicion.share > known.share):
+        if suspicion.own and suspicion.share > HALF and (known is None or suspicion.share > known.share):
             halves[suspicion.evidence] = suspicion
     for judged_apart in (EvidenceClass.PROCESS, EvidenceClass.LIMIT, EvidenceClass.STALL, EvidenceClass.DIGEST):
         halves.pop(judged_apart, None)

@@ -32,7 +32,7 @@ class State(StrEnum):
 
     STARTING = "starting"  # its process runs or is being started; it gets no traffic
     READY = "ready"  # it answered every check on its own port; it gets traffic
-    SUSPECT = "suspect"  # it gets traffic; some evidence speaks against it, and Perdure looks harder
+    SUSPECT = "suspect"  # it gets traffic; half of what would convict it speaks against it
     ISOLATED = "isolated"  # it gets no new requests; reversible at once
     DRAINING = "draining"  # it gets no new requests, and those in flight are being finished
     STOPPING = "stopping"  # it gets no traffic; its process group was told to end, and is killed at the deadline
@@ -70,7 +70,9 @@ TABLE: dict[tuple[State, Event], Transition] = {
     (State.STARTING, Event.ANSWERED): Transition(State.READY, "S01", "answered its checks on its own port"),
     (State.STARTING, Event.STOP_WANTED): Transition(State.STOPPING, "S02", "is ended before it became ready"),
     (State.STARTING, Event.EXITED): Transition(State.STOPPED, "S03", "ended before it became ready"),
-    (State.READY, Event.SUSPECTED): Transition(State.SUSPECT, "S04", "is suspected; Perdure looks harder"),
+    (State.READY, Event.SUSPECTED): Transition(
+        State.SUSPECT, "S04", "is suspected: half of what would convict it speaks against it"
+    ),
     (State.READY, Event.CONVICTED): Transition(State.ISOLATED, "S05", "is isolated: it gets no new requests"),
     (State.READY, Event.DRAIN_WANTED): Transition(State.DRAINING, "S06", "finishes its requests, and gets no new ones"),
     (State.READY, Event.STOP_WANTED): Transition(State.STOPPING, "S07", "is ended"),

@@ -125,7 +125,14 @@ def _readmit(standing: Standing) -> Decision:
 def _suspect(standing: Standing) -> list[Decision]:
     subject = str(standing.slot)
     if standing.state_is(State.READY) and standing.suspected:
-        return [Decision("R03", subject, "is suspected; Perdure looks harder", Advance(standing.slot, Event.SUSPECTED))]
+        return [
+            Decision(
+                "R03",
+                subject,
+                "is suspected: half of what would convict it speaks against it",
+                Advance(standing.slot, Event.SUSPECTED),
+            )
+        ]
     if standing.state_is(State.SUSPECT) and not standing.suspected:
         return [Decision("R04", subject, "is no longer suspected", Advance(standing.slot, Event.CLEARED))]
     return []
