@@ -10,16 +10,18 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from listed import ListedHost, ListedRunner
+from listed import ListedHost, ListedRunner, VirtualClock
+from owning import Owning
 
 from perdure.control import turn, world
 from perdure.control.execute import Executor
 from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import digest, peers, stall, suspect, traffic, vantage
-from perdure.model.decision import Begin, Decision, Note
+from perdure.model.decision import Begin, Decision, Note, Promote, Take
 from perdure.model.evidence import Beat, Exited, Held, Outcome, Probed, Served, Sighted
+from perdure.model.owner import Term
 from perdure.model.replica import Exit, Replica, Slot, State
-from perdure.model.service import Address, Check, CheckKind, CheckRole, Heartbeat, Limits, Service
+from perdure.model.service import Address, Check, CheckKind, CheckRole, Heartbeat, Limits, Mode, Service, Standby
 from perdure.model.standing import Desired
 from perdure.model.traffic import Admin, Backend, Counters, Server
 
@@ -28,23 +30,7 @@ READ_EVERY_S = 0.1
 LOOK_S_MAX = 1.0
 
 
-class VirtualClock:
-    """The clock of the transcript; wall time is the same."""
-
-    def __init__(self) -> None:
-        self.at = 0.0
-
-    def now(self) -> float:
-        return self.at
-
-    def wall(self) -> float:
-        return self.at
-
-    async def sleep_until(self, at: float) -> None:
-        raise AssertionError("a transcript does not wait")
-
-
-class Interpreter:
+class Interpreter(Owning):
     """One service in virtual time; `run` takes one line and returns the trace of what came of it."""
 
     def __init__(self) -> None:
@@ -56,6 +42,7 @@ class Interpreter:
         self.mute: set[int] = set()
         self.silent: set[int] = set()
         self.broken: set[int] = set()
+        self.deaf = set()
         self.agenda: list[tuple[float, int, Callable[[], None]]] = []
         self.numbers = itertools.count()
         self.runner, self.host = ListedRunner(self._later), ListedHost()
@@ -85,7 +72,7 @@ class Interpreter:
     # Commands about the service
 
     def do_service(self, name: str, *options: str) -> None:
-        """`service web replicas=3 heartbeat=1 memory=100`: declare it, and go on when all its replicas serve."""
+        """`service web replicas=3 heartbeat=1 memory=100 standby=warm`: declare it, and go on when it serves."""
         given = dict(option.split("=") for option in options)
         declared = Service(
             name,
@@ -96,9 +83,11 @@ class Interpreter:
             digest=Check(CheckKind.HTTP, "/digest", role=CheckRole.DIGEST) if "digest" in given else None,
             heartbeat=Heartbeat(float(given["heartbeat"])) if "heartbeat" in given else None,
             limits=Limits(memory_bytes=int(given["memory"]) * 1_000_000 if "memory" in given else None),
+            mode=Mode.ACTIVE_PASSIVE if "standby" in given else Mode.ACTIVE_ACTIVE,
+            standby=Standby(given.get("standby", "cold")),
         )
         wanted = Desired(declared, f"{name}@1", declared.replicas)
-        self.world.services[name] = ServiceState(wanted, suspect.policy(declared))
+        self.world.services[name] = ServiceState(wanted, suspect.policy(declared), term=Term(takeable=True))
         self._advance(10.0)
         self.trace = []
 
@@ -268,7 +257,16 @@ class Interpreter:
             service, now = self._service, self.clock.now()
             self._read()
             standings, undecided = world.standings(service, now), world.undecided(service)
-            facts = turn.Facts(service.desired, standings, True, service.bucket, service.shared_at, undecided=undecided)
+            facts = turn.Facts(
+                service.desired,
+                standings,
+                True,
+                service.bucket,
+                service.shared_at,
+                service.notes,
+                undecided,
+                term=service.term,
+            )
             plan = turn.decide(facts, now)
             assert plan == turn.decide(facts, now)
             service.bucket, service.shared_at = plan.bucket, plan.shared_at
@@ -298,6 +296,8 @@ class Interpreter:
         self.executor.act(self._service, decision)
         if isinstance(change, Begin):
             self._begun(change.slot)
+        if isinstance(change, Take | Promote):
+            self._occupied(change)
         after = self._state(change)
         self._tell(
             decision.rule, decision.subject, decision.sentence, f"{before} -> {after}" if after != before else ""

@@ -8,6 +8,22 @@ from perdure.model.replica import Exit, Process, Slot
 from perdure.ports.runner import Launch, OnExit, Sight
 
 
+class VirtualClock:
+    """The clock of the transcript; wall time is the same."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def now(self) -> float:
+        return self.at
+
+    def wall(self) -> float:
+        return self.at
+
+    async def sleep_until(self, at: float) -> None:
+        raise AssertionError("a transcript does not wait")
+
+
 class ListedRunner:
     """Processes as entries of a list: a signal ends them a moment later, unless they ignore it."""
 

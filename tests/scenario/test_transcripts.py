@@ -36,10 +36,12 @@ def test_a_transcript_leads_to_the_decisions_that_are_written_in_it(
         assert now == written, "if this change is wanted: pytest tests/scenario --rewrite-transcripts"
 
 
-@pytest.mark.parametrize("transcript", TRANSCRIPTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "transcript", [one for one in TRANSCRIPTS if not one.stem.startswith("T")], ids=lambda path: path.stem
+)
 def test_a_disturbance_isolates_and_restarts_nobody(transcript: Path) -> None:
     """Transcripts of disturbances (B..) hold no isolation and no ordered restart; those of faults (F..) show some, or
-    the alarm that the cause is shared.
+    the alarm that the cause is shared. Takeovers (T..) are of both kinds.
     """
     text = transcript.read_text()
     acted = REACTION.search(text) is not None

@@ -87,7 +87,7 @@ def test_a_whole_number_is_read_as_a_float_where_a_float_is_meant() -> None:
     [
         ({"user": 7}, "user: must be a string (got an integer)"),
         ({"replica": 3}, "replica: is unknown"),
-        ({"mode": "active-passive"}, "mode: 'active-passive' is unknown"),
+        ({"mode": "active-absent"}, "mode: 'active-absent' is unknown"),
         ({"restart": {"jitter": 1}}, "restart.jitter: is unknown"),
         ({"checks": [{"kind": "tcp"}, {"kind": "udp"}]}, "checks[1].kind: 'udp' is unknown"),
         ({"checks": [{}]}, "checks[0].kind: is missing"),

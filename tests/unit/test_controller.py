@@ -10,7 +10,8 @@ from perdure.control import persist
 from perdure.control.controller import Controller
 from perdure.model.errors import ConfigError, ConflictError, RefusedError
 from perdure.model.event import Event
-from perdure.model.service import Address, Deployment, Limits, Retry, Service
+from perdure.model.owner import Handover
+from perdure.model.service import Address, Deployment, Limits, Mode, Retry, Service
 from perdure.model.standing import Desired
 from perdure.ports.store import Change, Record, Snapshot, Transaction
 
@@ -240,6 +241,34 @@ async def test_a_number_of_replicas_that_makes_no_sense_is_refused(controller: C
     await controller.apply(Deployment((WEB,)))
     with pytest.raises(ConfigError, match="1 to 1000 replicas"):
         await controller.scale("web", replicas)
+
+
+async def test_another_slot_is_to_be_active_each_command_anew(store: MemoryStore, controller: Controller) -> None:
+    notes = service(name="notes", mode=Mode.ACTIVE_PASSIVE)
+    await controller.apply(Deployment((notes,)))
+    assert await controller.promote("notes/2") == ["notes/2 is to be active"]
+    assert await controller.promote("notes", accept_loss=True) == ["another slot of notes is to be active"]
+    desired = persist.read_desired(store.records["desired/service/notes"].value)
+    assert desired.handover == Handover(2, None, accept_loss=True)
+    assert store.told[-1].rule == "C07"
+
+
+@pytest.mark.parametrize(
+    ("declared", "target", "words"),
+    [
+        (service(), "web/2", "active-active"),
+        (service(mode=Mode.ACTIVE_PASSIVE, replicas=1), "web", "one slot only"),
+        (service(mode=Mode.ACTIVE_PASSIVE), "web/3", "drained"),
+    ],
+)
+async def test_who_cannot_be_active_is_refused(
+    controller: Controller, declared: Service, target: str, words: str
+) -> None:
+    await controller.apply(Deployment((declared,)))
+    await controller.drain("web/3" if declared.replicas == 3 else "web/1")
+    with pytest.raises(RefusedError) as caught:
+        await controller.promote(target)
+    assert words in caught.value.sentence and caught.value.hint
 
 
 async def test_a_service_with_a_fixed_port_cannot_be_scaled_out(store: MemoryStore, controller: Controller) -> None:

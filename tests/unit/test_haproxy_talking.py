@@ -6,12 +6,13 @@ import pytest
 
 from perdure.adapters.balancer import commands, memory, program, statistics
 from perdure.adapters.balancer.memory import Memory
+from perdure.adapters.balancer.render import Paths
 from perdure.model.errors import UnavailableError
 from perdure.model.replica import Process
 from perdure.model.service import Address
-from perdure.model.traffic import Admin, BalancerChange, CloseServer, PutServer, SetRetry, WeighServer
+from perdure.model.traffic import Admin, BalancerChange, CloseServer, PutServer, SetEpoch, SetRetry, WeighServer
 
-OFF = Path("/run/web shop/retries-off-1.list")
+PATHS = Paths(Path("/run/web shop"), 1)
 HEADER = (
     "# pxname,svname,qcur,scur,stot,status,econ,eresp,wretr,wredis,lbtot,hrsp_5xx,addr,srv_icur,"
     "hrsp_1xx,hrsp_2xx,hrsp_3xx,hrsp_4xx,hrsp_other,weight,end,"
@@ -24,7 +25,7 @@ def put(server: str, admin: Admin, port: int | None = None) -> PutServer:
 
 def test_removals_come_before_additions_and_otherwise_order_is_kept() -> None:
     changes = [put("s1", Admin.READY, 80), CloseServer("web", "s2"), put("s3", Admin.MAINT), put("s4", Admin.READY)]
-    assert list(commands.lines(changes, OFF, ["api", "web"])) == [
+    assert list(commands.lines(changes, PATHS, ["api", "web"])) == [
         "shutdown sessions server be-web/s2;set server be-web/s3 state maint;"
         "set server be-web/s1 addr 127.0.0.1 port 80;set server be-web/s1 state ready;set server be-web/s1 health up;"
         "set server be-web/s4 state ready;set server be-web/s4 health up"
@@ -32,10 +33,17 @@ def test_removals_come_before_additions_and_otherwise_order_is_kept() -> None:
 
 
 def test_a_path_with_a_space_is_one_word_of_a_command() -> None:
-    (line,) = commands.lines([SetRetry("web", allowed=False)], OFF, ["api", "web"])
+    (line,) = commands.lines([SetRetry("web", allowed=False)], PATHS, ["api", "web"])
     assert line == r"add acl /run/web\ shop/retries-off-1.list 2"
-    (line,) = commands.lines([SetRetry("web", allowed=True)], OFF, ["api", "web"])
+    (line,) = commands.lines([SetRetry("web", allowed=True)], PATHS, ["api", "web"])
     assert line == r"del acl /run/web\ shop/retries-off-1.list 2"
+
+
+def test_the_epoch_of_a_service_is_set_before_its_new_active_replica_is_let_in() -> None:
+    changes = [put("s1", Admin.READY), SetEpoch("web", 7), put("s2", Admin.MAINT)]
+    (line,) = commands.lines(changes, PATHS, ["web"])
+    assert line.split(";")[:2] == [r"set map /run/web\ shop/epochs-1.map web 7", "set server be-web/s2 state maint"]
+    assert commands.epochs("0x5560 web 7\n0x5561 notes 0\n\n") == {"web": 7, "notes": 0}
 
 
 def test_the_services_whose_retries_are_off_are_read_from_the_list() -> None:
@@ -44,12 +52,14 @@ def test_the_services_whose_retries_are_off_are_read_from_the_list() -> None:
 
 
 def test_a_server_gets_a_weight() -> None:
-    (line,) = commands.lines([put("s1", Admin.READY), WeighServer("web", "s1", 10)], OFF, ["web"])
+    (line,) = commands.lines([put("s1", Admin.READY), WeighServer("web", "s1", 10)], PATHS, ["web"])
     assert line.startswith("set server be-web/s1 weight 10;set server be-web/s1 state ready")
 
 
 def test_many_changes_are_sent_in_small_batches() -> None:
-    lines = list(commands.lines([put(f"s{number}", Admin.READY, 80) for number in range(1, 100)], OFF, ["api", "web"]))
+    lines = list(
+        commands.lines([put(f"s{number}", Admin.READY, 80) for number in range(1, 100)], PATHS, ["api", "web"])
+    )
     assert len(lines) == 5
     assert max(len(line) for line in lines) < 4096
 
@@ -60,7 +70,7 @@ def test_many_changes_are_sent_in_small_batches() -> None:
 )
 def test_a_name_that_is_none_reaches_no_command(change: BalancerChange) -> None:
     with pytest.raises(AssertionError):
-        list(commands.lines([change], OFF, ["api", "web"]))
+        list(commands.lines([change], PATHS, ["api", "web"]))
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,10 @@ ROWS = [
     ("S20", State.DRAINING, Event.STOP_WANTED, State.STOPPING),
     ("S21", State.DRAINING, Event.EXITED, State.STOPPED),
     ("S22", State.STOPPING, Event.EXITED, State.STOPPED),
+    ("S23", State.STARTING, Event.STOOD_BY, State.PASSIVE),
+    ("S24", State.PASSIVE, Event.PROMOTED, State.READY),
+    ("S25", State.PASSIVE, Event.STOP_WANTED, State.STOPPING),
+    ("S26", State.PASSIVE, Event.EXITED, State.STOPPED),
 ]
 
 

@@ -21,10 +21,11 @@ NEW_RELEASE = desired(release="web@2")
 GONE = desired(stopped=True)
 DRAINED = desired(drained=(1,))
 EMPTY = Standing(Slot("web", 1))
+ROOM = replicate.Room(True, range(1, 10))
 
 
 def decided(wanted: Desired, *standings: Standing, ready: bool = True, now: float = 100.0) -> list[Decision]:
-    return replicate.decide(wanted, standings, ready, now)
+    return replicate.decide(wanted, standings, replicate.Room(ready, [one.slot.number for one in standings]), now)
 
 
 def rules(wanted: Desired, *standings: Standing, now: float = 100.0) -> list[tuple[str, str]]:
@@ -42,7 +43,7 @@ def test_a_slot_waits_for_its_back_off(state: State | None) -> None:
     waiting = replace(empty, history=History(next_start_at=100.1))
     assert decided(WANTED, waiting, now=100.0) == []
     assert rules(WANTED, waiting, now=100.1) == [("P01", "web/1")]
-    assert replicate.next_step_at(WANTED, [waiting], 100.0) == 100.1
+    assert replicate.next_step_at(WANTED, [waiting], ROOM, 100.0) == 100.1
 
 
 def test_a_new_release_does_not_wait_for_the_back_off_of_the_old_one() -> None:
@@ -96,7 +97,7 @@ def test_draining_ends_with_the_last_request_or_at_its_deadline(in_flight: int |
     one = standing(1, State.DRAINING, 100.0, in_flight=in_flight)
     assert bool(decided(GONE, one, now=now)) is over
     assert bool(decided(DRAINED, one, now=now)) is over
-    assert replicate.next_step_at(GONE, [one], 100.0) == 130.0
+    assert replicate.next_step_at(GONE, [one], ROOM, 100.0) == 130.0
 
 
 def test_a_service_without_an_address_has_nothing_to_drain() -> None:
@@ -223,8 +224,8 @@ def test_a_new_release_proves_itself_before_the_next_replica_is_replaced() -> No
     assert found(ready, 100.0 + replicate.PROVEN_S - 0.1) == []
     assert found(ready, 100.0 + replicate.PROVEN_S) == [("P08", "web/2")]
     assert found(of_new_release(1, State.SUSPECT, 50.0), 100.0) == []
-    assert replicate.next_step_at(NEW_RELEASE, [ready, standing(2)], 101.0) == 100.0 + replicate.PROVEN_S
-    assert replicate.next_step_at(NEW_RELEASE, [ready, standing(2)], 200.0) == float("inf")
+    assert replicate.next_step_at(NEW_RELEASE, [ready, standing(2)], ROOM, 101.0) == 100.0 + replicate.PROVEN_S
+    assert replicate.next_step_at(NEW_RELEASE, [ready, standing(2)], ROOM, 200.0) == float("inf")
 
 
 def test_a_restart_of_the_same_release_has_nothing_to_prove() -> None:

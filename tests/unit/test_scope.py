@@ -81,6 +81,12 @@ def test_some_fail_alone_when_the_others_are_asked_as_much_and_do_not(
     assert scope.culprits(asked) == culprits
 
 
+def test_while_nobody_is_heard_nothing_says_that_a_common_cause_is_over() -> None:
+    before = {Sign.CONTENT: 100.0}
+    assert scope.remembered(before, frozenset(), (), 110.0) == {}
+    assert scope.remembered(before, frozenset(), (), 110.0, heard=False) == {Sign.CONTENT: 110.0}
+
+
 @pytest.mark.parametrize(
     ("sign", "after_s", "interval_s", "kept"),
     [

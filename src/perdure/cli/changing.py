@@ -1,4 +1,4 @@
-"""Commands that change what runs: `restart`, `drain`, `undrain`, `scale`.
+"""Commands that change what runs: `restart`, `drain`, `undrain`, `scale`, `promote`.
 
 Each is recorded by the daemon before it answers, then carried out by its loop; the command waits for that (`waiting`)
 unless told not to.
@@ -59,6 +59,21 @@ def scale(
     service, replicas = _counted(count)
     client = api.Client(options.deployment_paths(file))
     _carry_out(client, "scale", {"service": service, "replicas": replicas}, None if no_wait else timeout)
+
+
+def promote(
+    target: Target,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Also if changes are lost that max_loss protects.")
+    ] = False,
+    no_wait: options.NoWait = False,
+    timeout: options.Timeout = waiting.DEFAULT_TIMEOUT,
+    file: options.File = None,
+) -> None:
+    """Make another replica of an active-passive service the active one, without failing a request."""
+    client = api.Client(options.deployment_paths(file))
+    body = {"target": target, "accept_loss": accept_loss}
+    _carry_out(client, "promote", body, None if no_wait else timeout)
 
 
 def _command(verb: str, target: str, no_wait: bool, timeout: str, file: str | None) -> None:

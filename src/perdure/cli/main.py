@@ -21,7 +21,7 @@ _ALONE = "Without a daemon"
 _PANELS = (
     ("Run", (running.up, running.down, running.reload)),
     ("Look", (looking.status, looking.explain, looking.events, looking.logs)),
-    ("Change", (changing.restart, changing.drain, changing.undrain, changing.scale)),
+    ("Change", (changing.restart, changing.drain, changing.undrain, changing.scale, changing.promote)),
     ("The file", (declaring.init, declaring.check, declaring.doctor, declaring.docs)),
 )
 

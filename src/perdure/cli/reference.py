@@ -62,9 +62,9 @@ document on each line.""",
 Each piece of evidence is shown with its score and the threshold; a full bar convicts. `last failure` is the capsule
 that is kept from the replica that failed last: how it ended, its last lines, the answer that the failing check got.""",
     "restart": """\
-`restart`, `drain`, `undrain`, `scale` and `reload` are recorded durably before the daemon answers: they are carried
-out even when the daemon is killed in between. The command then waits until that is done; a time-out ends only the
-waiting.""",
+`restart`, `drain`, `undrain`, `scale`, `promote` and `reload` are recorded durably before the daemon answers: they are
+carried out even when the daemon is killed in between. The command then waits until that is done; a time-out ends only
+the waiting.""",
     "init": """\
 `--from` takes a Procfile, or a systemd unit when the name ends in `.service`. What cannot be translated is named in
 comments at the top of the file.""",

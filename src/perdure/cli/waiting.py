@@ -110,4 +110,5 @@ def _serving(service: Status) -> int:
 def _desired(service: Status) -> int:
     desired = service.get("desired") or {}
     replicas = len(service.get("replicas") or ()) if desired.get("replicas") is None else int(desired["replicas"])
-    return replicas - len(desired.get("drained") or ())
+    undrained = replicas - len(desired.get("drained") or ())
+    return undrained if desired.get("serving") is None else min(int(desired["serving"]), undrained)

@@ -83,6 +83,11 @@ def _expecting(asked: model.Check, section: schema.Expect | None) -> model.Check
     )
 
 
+def role(section: schema.Role) -> model.Role:
+    """Make the way in which a warm replica is told; exactly one is given, and the file needs nothing."""
+    return model.Role(section.signal, section.command or (), section.http, section.timeout)
+
+
 def retry(section: schema.Retry) -> model.Retry:
     """Fill in what is not given: a try gets its part of the deadline, the deadline has room for all tries."""
     default = model.Retry()
@@ -100,6 +105,8 @@ def _service(name: str, section: schema.Service, folder: Path, variables: Mappin
         command=section.command,
         replicas=section.replicas,
         mode=model.Mode(section.mode),
+        standby=model.Standby(section.standby or model.Standby.COLD),
+        role=role(section.role) if section.role is not None else None,
         protocol=model.Protocol(section.protocol),
         listen=section.listen,
         trusted_proxies=section.trusted_proxies,

@@ -97,16 +97,6 @@ def choice(*allowed: str) -> Kind:
     return Kind(" or ".join(f'`"{word}"`' for word in allowed), read, lambda value: f'"{value}"')
 
 
-def _mode(value: object) -> str:
-    if value == "active-passive":
-        raise Mistake(
-            'this version runs services only "active-active" (got "active-passive")',
-            "remove the line; with replicas = 1 at most one copy serves, and a dead one is replaced",
-        )
-    word: str = choice("active-active").read(value)
-    return word
-
-
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise Mistake(f"must be text in quotes {got(value)}")
@@ -282,7 +272,6 @@ def _listed(values: tuple[object, ...]) -> str:
 
 TEXT = Kind("text", _text, lambda value: f'"{value}"')
 LINE = Kind("text", _line, lambda value: f'"{value}"')
-MODE = Kind('`"active-active"`', _mode, lambda value: f'"{value}"')
 YES_NO = Kind("`true` or `false`", _yes_no, lambda value: "true" if value else "false")
 FLAG = Kind("`true`", _flag, lambda value: "true" if value else "false")
 WORDS = Kind("text, split as a shell does, or a list of texts", _words)

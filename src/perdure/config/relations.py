@@ -25,6 +25,7 @@ def problems(reading: Reading) -> Iterator[Problem]:
         yield from _name(name)
         yield from _fixed_port(reading, name, service)
         yield from _only_for_http(reading, name, service)
+        yield from _standby(reading, name, service)
         yield from _environment(reading, name)
         yield from _checks(reading, name, service)
         yield from _digest(reading, name)
@@ -74,6 +75,34 @@ def _only_for_http(reading: Reading, name: str, service: schema.Service) -> Iter
                 f'has no meaning without `listen` and protocol = "http": {why}',
                 "remove it",
             )
+
+
+def _standby(reading: Reading, name: str, service: schema.Service) -> Iterator[Problem]:
+    """What belongs to active-passive services has no meaning elsewhere, and a warm replica must be told somehow."""
+    at = ("service", name)
+    if not reading.sound(*at, "mode") or not reading.sound(*at, "standby"):
+        return
+    role = explain.value_at(reading.raw, (*at, "role"))
+    if service.mode != "active-passive":
+        for key, given in (("standby", service.standby is not None), ("role", role is not None)):
+            if given:
+                path = explain.path_text((*at, key))
+                yield Problem(path, 'has a meaning only with mode = "active-passive"', "remove it, or set the mode")
+        return
+    if service.digest is not None:
+        path = explain.path_text((*at, "digest"))
+        yield Problem(path, "has no meaning when one replica is active: there is nobody to compare with", "remove it")
+    if service.standby != "warm":
+        if role is not None:
+            path = explain.path_text((*at, "role"))
+            yield Problem(path, "is only for warm replicas: a cold one is started as active", 'set standby = "warm"')
+        return
+    ways = [way for way in ("signal", "command", "http", "file") if isinstance(role, dict) and way in role]
+    if len(ways) != 1:
+        found = "none" if not ways else " and ".join(ways)
+        path = explain.path_text((*at, "role"))
+        sentence = f"must have exactly one of signal, command, http and file (got {found})"
+        yield Problem(path, sentence, 'a program that cannot be told needs standby = "cold"')
 
 
 def _environment(reading: Reading, name: str) -> Iterator[Problem]:

@@ -15,6 +15,7 @@ _SERVICE = model.Service("web", ("true",))
 _CHECK = model.Check(model.CheckKind.TCP)
 _CANARY = model.Check(model.CheckKind.HTTP)
 _RETRY = model.Retry()
+_ROLE = model.Role()
 _RESTART = model.Restart()
 _LIMITS = model.Limits()
 _LOG = model.Log()
@@ -106,6 +107,26 @@ class Heartbeat(Section):
     every: Annotated[float, kinds.duration(0.1, 3600)] = Field(description="Longest pause between two heartbeats.")
 
 
+class Role(Section):
+    """How a warm replica of an active-passive service is told that it has become active."""
+
+    signal: Annotated[str | None, kinds.SIGNAL] = Field(
+        default=None, description="A signal to its process group; it reads the rest from $PERDURE_ROLE_FILE."
+    )
+    command: Annotated[tuple[str, ...] | None, kinds.WORDS] = Field(
+        default=None, description="Run a command with PERDURE_ROLE and PERDURE_EPOCH; exit code 0 means done."
+    )
+    http: Annotated[str | None, kinds.URL_PATH] = Field(
+        default=None, description="Send POST for this path to its port, with role and epoch as JSON; 2xx means done."
+    )
+    file: Annotated[bool | None, kinds.FLAG] = Field(
+        default=None, description="The file $PERDURE_ROLE_FILE is enough: the program watches it."
+    )
+    timeout: Annotated[float, kinds.duration(0.1, 300)] = Field(
+        default=_ROLE.timeout_s, description="How long the command or the request may take."
+    )
+
+
 class Retry(Section):
     """How often and how long a request is tried."""
 
@@ -189,8 +210,14 @@ class Service(Section):
     replicas: Annotated[int, kinds.whole(1, 1000)] = Field(
         default=_SERVICE.replicas, description="How many run at once."
     )
-    mode: Annotated[str, kinds.MODE] = Field(
-        default=_SERVICE.mode.value, description="How the replicas share the traffic."
+    mode: Annotated[str, kinds.choice("active-active", "active-passive")] = Field(
+        default=_SERVICE.mode.value,
+        description="Whether all replicas get requests, or one while the others stand by.",
+    )
+    standby: Annotated[str | None, kinds.choice("cold", "warm")] = Field(
+        default=None,
+        description="Only for active-passive: whether a passive replica is started when it becomes active"
+        " (`cold`, the default), or runs already and is told (`warm`).",
     )
     protocol: Annotated[str, kinds.choice("http", "tcp")] = Field(
         default=_SERVICE.protocol.value, description="Requests that can be retried, or bytes."
@@ -235,6 +262,7 @@ class Service(Section):
     digest: Digest | None = Field(default=None, description="What must be equal on all replicas.")
     canary: Canary | None = Field(default=None, description="Synthetic requests.")
     heartbeat: Heartbeat | None = Field(default=None, description="How often replicas tell.")
+    role: Role | None = Field(default=None, description="How a warm replica is told that it is active now.")
     retry: Retry = Field(default=Retry(), description="Repeated requests.")
     restart: Restart = Field(default=Restart(), description="Ending and starting replicas.")
     limits: Limits = Field(default=Limits(), description="What a replica may use.")
@@ -270,6 +298,7 @@ SECTIONS: dict[str, type[Section]] = {
     "service.canary": Canary,
     "service.canary.expect": Expect,
     "service.heartbeat": Heartbeat,
+    "service.role": Role,
     "service.retry": Retry,
     "service.restart": Restart,
     "service.limits": Limits,

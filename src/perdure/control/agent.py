@@ -16,6 +16,7 @@ from perdure.control import crowding, journal, persist, turn, waiting, world
 from perdure.control.carry import Cargo, Carrier
 from perdure.control.execute import Executor
 from perdure.control.monitor import Monitor
+from perdure.control.own import Owners
 from perdure.control.record import Recorder
 from perdure.control.survey import Surveyor
 from perdure.control.world import ServiceState, SlotState, World
@@ -57,6 +58,7 @@ class Agent:
     monitor: Monitor
     carrier: Carrier
     surveyor: Surveyor
+    owners: Owners
     loop_at: float = 0.0
     """When the last turn was completed."""
     wanted_revision: int = 0
@@ -142,7 +144,8 @@ class Agent:
             found = (_member(slot, service.desired.drained, now) for slot in service.slots.values())
             members = tuple(member for member in found if member is not None)
             sized = replace(declared, replicas=max(service.desired.replicas, 1))
-            self.carrier.cargo[name] = Cargo(sized, members, service.retries_off_since_at is None)
+            epoch = service.term.epoch if declared.one_active else 0
+            self.carrier.cargo[name] = Cargo(sized, members, service.retries_off_since_at is None, epoch)
 
     async def learned(self, revision: int) -> None:
         """Return when the agent knows what was wanted at `revision` of the store, or after a second."""
@@ -185,6 +188,7 @@ class Agent:
         await waiting.for_news(self._wake, self.clock, until_at)
 
     def _decide(self, service: ServiceState, now: float) -> Sequence[Decision]:
+        service.term = self.owners.term(service)
         standings = world.standings(service, now)
         ready = self._dependencies_ready(service)
         plan = turn.decide(
@@ -196,6 +200,7 @@ class Agent:
                 service.shared_at,
                 service.notes,
                 world.undecided(service),
+                service.term,
                 notice.Conditions(
                     world.room_left(service),
                     world.expiring(service, self.clock.wall()),
@@ -269,6 +274,7 @@ class Agent:
             if isinstance(change, Note):
                 continue
             slot = self.world.slot(change.slot)
+            self.owners.act(service, decision)
             if isinstance(change, Begin) and slot.live:
                 self.monitor.watch(service, slot)
                 self._changed[slot.slot] = None

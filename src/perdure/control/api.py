@@ -66,6 +66,12 @@ class Target(Strict):
     target: str = Field(max_length=80)
 
 
+class Promotion(Target):
+    """Which slot is to be active (`notes/2`), or of which service another one is."""
+
+    accept_loss: bool = False
+
+
 class Scale(Strict):
     """How many replicas a service should have."""
 
@@ -171,6 +177,10 @@ def _commands(app: FastAPI, office: Office) -> None:
     @app.post("/v1/scale", summary="Change how many replicas a service has", response_model=Done)
     async def post_scale(body: Scale) -> Done:
         return await done(await controller.scale(body.service, body.replicas))
+
+    @app.post("/v1/promote", summary="Make another slot of an active-passive service active", response_model=Done)
+    async def post_promote(body: Promotion) -> Done:
+        return await done(await controller.promote(body.target, body.accept_loss))
 
     @app.post("/v1/down", summary="End every replica, HAProxy, and the daemon", response_model=Done)
     async def post_down() -> Done:

@@ -8,16 +8,19 @@ from perdure.control.carry import Carrier
 from perdure.control.execute import Executor
 from perdure.control.monitor import Monitor
 from perdure.control.observe import Observer
+from perdure.control.own import Owners
 from perdure.control.record import Recorder
 from perdure.control.surroundings import Surroundings
 from perdure.control.survey import Surveyor
 from perdure.control.tell import Tell
 from perdure.control.world import SlotState, World
 from perdure.model.event import Fact, Severity
+from perdure.model.owner import Terms
 from perdure.ports.balancer import Balancer
 from perdure.ports.clock import Clock
 from perdure.ports.host import Host
 from perdure.ports.prober import Prober
+from perdure.ports.role import Roles
 from perdure.ports.runner import Runner
 from perdure.ports.store import Store
 
@@ -32,7 +35,10 @@ class Parts:
     host: Host
     prober: Prober
     balancer: Balancer
+    roles: Roles
     jitter: Callable[[], float]
+    host_name: str = "here"
+    """Who this host is in records of ownership."""
 
 
 def agent(parts: Parts, ports: range, surroundings: Surroundings) -> Agent:
@@ -40,7 +46,8 @@ def agent(parts: Parts, ports: range, surroundings: Surroundings) -> Agent:
     world = World()
 
     def environment(slot: SlotState) -> tuple[tuple[str, str], ...]:
-        return surroundings.of(world.services[slot.slot.service].desired.service, slot)
+        service = world.services[slot.slot.service]
+        return (*surroundings.of(service.desired.service, slot), *owners.variables(service, slot))
 
     # The parts call each other back through the agent, which is made of them; hence the late look-ups.
     made: Agent
@@ -57,6 +64,7 @@ def agent(parts: Parts, ports: range, surroundings: Surroundings) -> Agent:
     ) -> None:
         made.tell(rule, subject, sentence, severity, facts)
 
+    owners = _owners(parts, world, touch, tell)
     observer = Observer(world, parts.runner, touch, tell)
     carrier = Carrier(parts.balancer, parts.clock, observer.on_reading, tell)
     observer.on_paused = carrier.excuse
@@ -85,12 +93,29 @@ def agent(parts: Parts, ports: range, surroundings: Surroundings) -> Agent:
             ports,
             environment,
             lambda one: made.on_exit(one),
+            owners.introduce,
         ),
         monitor,
         carrier,
         Surveyor(parts.clock, world, monitor, parts.host, observer.sampler, touch),
+        owners,
     )
     return made
+
+
+def _owners(parts: Parts, world: World, touch: Callable[[str], None], tell: Tell) -> Owners:
+    """On one machine, whose store nobody else reaches, there are no rivals."""
+    return Owners(
+        parts.clock,
+        parts.store,
+        world,
+        parts.roles,
+        parts.host_name,
+        Terms(rivals=False),
+        lambda: f"{int(parts.jitter() * 2**52):x}",
+        touch,
+        tell,
+    )
 
 
 def _store_changed(tell: Tell, cause: str | None) -> None:

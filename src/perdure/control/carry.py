@@ -17,7 +17,7 @@ from perdure.model.errors import PerdureError
 from perdure.model.event import Severity
 from perdure.model.replica import Process
 from perdure.model.service import Service
-from perdure.model.traffic import Admin, Backend, BackendSpec, BalancerChange, Reading, SetRetry
+from perdure.model.traffic import Admin, Backend, BackendSpec, BalancerChange, Reading, SetEpoch, SetRetry
 from perdure.ports.balancer import Balancer
 from perdure.ports.clock import Clock
 from perdure.prevent import balance
@@ -49,6 +49,8 @@ class Cargo:
     service: Service
     members: tuple[balance.Member, ...]
     retry_allowed: bool = True
+    epoch: int = 0
+    """What requests carry; 0: nothing, the service is active-active."""
 
 
 @dataclass(slots=True)
@@ -196,6 +198,8 @@ class Carrier:
             changes += plan.changes
             if backend.retry_allowed is not cargo.retry_allowed:
                 changes.append(SetRetry(name, cargo.retry_allowed))
+            if cargo.epoch and backend.epoch != cargo.epoch:
+                changes.append(SetEpoch(name, cargo.epoch))
             if plan.servers_short:
                 self._servers[name] *= 2
                 short = True
@@ -203,8 +207,10 @@ class Carrier:
             await self.balancer.change(changes)
             for name, backend in self._backends.items():
                 changed = balance.applied(backend, changes)
-                allowed = self.cargo[name].retry_allowed if name in self.cargo else True
-                self._backends[name] = replace(changed, retry_allowed=allowed)
+                wanted = self.cargo.get(name)
+                if wanted is not None:
+                    changed = replace(changed, retry_allowed=wanted.retry_allowed, epoch=wanted.epoch)
+                self._backends[name] = changed
         if short:
             self.poke()
 

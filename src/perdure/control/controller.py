@@ -11,6 +11,7 @@ from perdure.control import persist
 from perdure.model import codec
 from perdure.model.errors import ConfigError, RefusedError
 from perdure.model.event import Event, Severity
+from perdure.model.owner import Handover
 from perdure.model.replica import Slot
 from perdure.model.service import Deployment, Service
 from perdure.model.standing import Desired
@@ -115,6 +116,26 @@ class Controller:
             return replace(desired, replicas=replicas, drained=tuple(n for n in desired.drained if n <= replicas))
 
         return await self._change("C05", service, None, change, f"{service} is scaled to {replicas}")
+
+    async def promote(self, target: str, accept_loss: bool = False) -> list[str]:
+        """Want another slot of an active-passive service to be active: a named one, or whichever is best."""
+        service, number = _target(target)
+
+        def change(desired: Desired) -> Desired:
+            if not desired.service.one_active:
+                raise RefusedError(
+                    f"{service} is active-active: all its replicas get requests",
+                    'only services with mode = "active-passive" have an active replica',
+                )
+            if desired.replicas < 2:
+                raise RefusedError(f"{service} has one slot only: nobody stands by", f"perdure scale {service}=2")
+            if number in desired.drained:
+                raise RefusedError(f"{target} is drained: it gets no traffic", f"perdure undrain {target}")
+            last = desired.handover.number if desired.handover is not None else 0
+            return replace(desired, handover=Handover(last + 1, number, accept_loss))
+
+        what = f"{target} is to be active" if number is not None else f"another slot of {service} is to be active"
+        return await self._change("C07", service, number, change, what)
 
     async def stop_all(self) -> list[str]:
         """Want nothing to run; the next `apply` wants it again."""

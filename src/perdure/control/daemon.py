@@ -26,6 +26,7 @@ from perdure.adapters.balancer.haproxy import HAProxy
 from perdure.adapters.clock import SystemClock
 from perdure.adapters.host import KernelHost
 from perdure.adapters.prober import Probers
+from perdure.adapters.role import RoleFiles
 from perdure.adapters.runner.process import Processes
 from perdure.adapters.store.sqlite import SQLiteStore
 from perdure.config import load, preflight
@@ -59,8 +60,9 @@ class Daemon:
             found = program.find(self._deployment.haproxy)
             haproxy = HAProxy(where.run, found, SystemClock())
             async with beats.listen(where, store) as ears:
+                roles = RoleFiles(where.slots, runner)
                 parts = assemble.Parts(
-                    SystemClock(), store, runner, KernelHost(), Probers(), haproxy, secrets.SystemRandom().random
+                    SystemClock(), store, runner, KernelHost(), Probers(), haproxy, roles, secrets.SystemRandom().random
                 )
                 agent = assemble.agent(parts, self._deployment.ports, ears.surroundings)
                 agent.carrier.version = found.version
@@ -98,6 +100,7 @@ class Daemon:
             "survey the services": agent.surveyor.run(),
             "carry the traffic": agent.carrier.run(),
             "turn the loop": agent.run(),
+            "keep the terms": agent.owners.run(),
             "rotate the logs": logs.rotate(agent.world, runner),
             "serve the API": serve.serve(api.make(office), self._where.api),
             "end everything when told to": self._leave(agent),

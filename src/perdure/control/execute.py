@@ -40,6 +40,8 @@ class Executor:
     ports: range
     environment: Callable[[SlotState], tuple[tuple[str, str], ...]]
     on_exit: Callable[[Exited], None]
+    introduce: Callable[[ServiceState, SlotState], None] = lambda service, slot: None
+    """Writes the role of a replica that is about to start, where it can read it."""
     _oom_kills: int | None = None
     """How many processes of this host were killed for memory, when it was last asked."""
 
@@ -142,8 +144,10 @@ class Executor:
             port,
             State.STARTING,
             self.clock.now(),
+            epoch=service.term.epoch if service.term.owner == slot.slot.number and service.term.holds else 0,
             token=secrets.token_urlsafe(16),
         )
+        slot.told = slot.refusals = 0
         slot.belief, slot.verdict, slot.verdict_since_at = suspect.Belief(), None, None
         slot.conviction, slot.port_checked, slot.ready_at = None, False, None
         slot.end_wanted, slot.exited, slot.down_seen_at = False, False, None
@@ -159,6 +163,7 @@ class Executor:
 
         try:
             self._evict(slot.slot)
+            self.introduce(service, slot)
             process = self.runner.start(launch, ended)
         except UnavailableError as error:
             log.error("a replica could not be started", replica=name, cause=error.sentence)
@@ -178,11 +183,16 @@ class Executor:
             raise UnavailableError(f"an earlier process of {slot} (pid {left.pid}) still ran: it is ended first")
 
     def _advance(self, service: ServiceState, slot: SlotState, event: Event, decision: Decision) -> None:
+        since_at = slot.replica.since_at if slot.replica is not None else 0.0
         self._move(slot, event)
         now = self.clock.now()
-        if event is Event.ANSWERED:
+        if event in (Event.ANSWERED, Event.STOOD_BY, Event.PROMOTED):
             slot.ready_at = now
+            if event is not Event.PROMOTED:
+                slot.start_s = now - since_at
             slot.belief = suspect.started(slot.belief)
+            if event is Event.PROMOTED and slot.replica is not None:
+                slot.replica = replace(slot.replica, epoch=slot.told)
         elif event is Event.CONVICTED:
             verdict = slot.verdict
             assert verdict is not None

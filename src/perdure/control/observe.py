@@ -50,7 +50,7 @@ class Observer:
         if isinstance(evidence, Probed):
             evidence = self._checked_port(state, evidence)
         state.belief = suspect.observe(before, evidence, service.rules)
-        quiet = state.replica.state is State.READY and state.verdict is None
+        quiet = state.replica.state in (State.READY, State.PASSIVE) and state.verdict is None
         if isinstance(evidence, Probed):
             asked = before.asked.get(evidence.check)
             self._hear(service, evidence)
@@ -165,7 +165,7 @@ class Observer:
             served = new.get(slot.slot.number)
             if served is None or not (served.failures or any(slot.belief.seen.scores)):
                 continue
-            if service.desired.replicas > 1 and serving == slot.serves:
+            if service.desired.serving > 1 and serving == slot.serves:
                 continue  # nobody to compare with, and nobody else to send its requests to
             seen = traffic.observe(slot.belief.seen, served, others)
             slot.belief = replace(slot.belief, seen=seen)

@@ -38,6 +38,11 @@ class Paths:
         return self.state / "perdure.db"
 
     @property
+    def slots(self) -> Path:
+        """A directory for each slot of active-passive services: its role, and its state."""
+        return self.state / "slots"
+
+    @property
     def logs(self) -> Path:
         """What the replicas wrote, a file for each slot."""
         return self.state / "log"

@@ -10,7 +10,8 @@ from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import digest, probe, sampled, stall, suspect, traffic
 from perdure.model.evidence import MEASURED, EvidenceClass
 from perdure.model.replica import SERVING, State
-from perdure.recover import restart
+from perdure.model.service import Standby
+from perdure.recover import restart, take_over
 
 
 def services(known: World, now: float) -> dict[str, Any]:
@@ -28,6 +29,8 @@ def state_of(service: ServiceState, now: float) -> tuple[str, str]:
     held = next(iter(service.notes.values()), "")
     if service.desired.stopped:
         return "stopped", "is ended by command" if any(one and one.live for one in wanted) else "does not run"
+    if service.desired.service.one_active:
+        return _one_active(service, [one for one in wanted if one is not None], held, now)
     looping = [str(slot.slot) for slot in wanted if slot is not None and _crash_looping(slot, now)]
     if looping:
         return "crash-looping", f"{', '.join(looping)} keep ending; Perdure keeps trying, more and more slowly"
@@ -40,15 +43,39 @@ def state_of(service: ServiceState, now: float) -> tuple[str, str]:
     return "degraded", f"{sentence}; {held}" if held else sentence
 
 
+def _one_active(service: ServiceState, slots: list[SlotState], held: str, now: float) -> tuple[str, str]:
+    """The same for a service of which one replica is active."""
+    active = next((slot for slot in slots if slot.serves), None)
+    warm = service.desired.service.standby is Standby.WARM
+    others = [slot for slot in slots if slot is not active]
+    standing_by = sum(_state(slot) is State.PASSIVE if warm else not slot.live for slot in others)
+    looping = [str(slot.slot) for slot in slots if _crash_looping(slot, now)]
+    if active is None:
+        if looping:
+            return "crash-looping", f"{', '.join(looping)} keep ending; Perdure keeps trying, more and more slowly"
+        fresh = all(slot.ready_at is None and slot.history.restarts == 0 for slot in slots)
+        return ("starting", "its first replica is starting") if fresh else ("down", held or "no replica is active")
+    sentence = f"{active.slot} is active, {standing_by} of {len(others)} stand by"
+    if held or standing_by < len(others):
+        return "degraded", f"{sentence}; {held}" if held else sentence
+    return "ok", sentence
+
+
 def pending(service: ServiceState) -> bool:
     """Whether a command is still being carried out for a service."""
-    desired = service.desired
+    desired, command = service.desired, service.desired.handover
+    if command is not None and not desired.stopped and command.number > service.term.handover:
+        refused = f"{service.name} {take_over.REFUSED_KEY}" in service.notes
+        if command.slot != service.term.owner and not refused:
+            return True
     for number in range(1, desired.replicas + 1):
         slot = service.slots.get(number)
         replica = slot.replica if slot is not None else None
         if desired.stopped:
             if slot is not None and slot.live:
                 return True
+        elif _is_empty_by_right(service, slot):
+            continue
         elif replica is None or desired.outdated(replica) or replica.state is State.DRAINING:
             return True
         elif number in desired.drained:
@@ -61,6 +88,13 @@ def pending(service: ServiceState) -> bool:
         ):
             return True
     return any(slot.live for number, slot in service.slots.items() if number > desired.replicas)
+
+
+def _is_empty_by_right(service: ServiceState, slot: SlotState | None) -> bool:
+    """Whether a slot has no process because it stands by cold."""
+    declared = service.desired.service
+    cold = declared.one_active and declared.standby is Standby.COLD
+    return cold and (slot is None or not slot.live) and not (slot and service.term.owner == slot.slot.number)
 
 
 def suspicion(service: ServiceState, slot: SlotState, now: float) -> float | None:
@@ -96,14 +130,29 @@ def _service(service: ServiceState, now: float) -> dict[str, Any]:
         "sentence": sentence,
         "desired": {
             "replicas": service.desired.replicas,
+            "serving": service.desired.serving,
             "release": service.desired.release,
             "drained": list(service.desired.drained),
             "pending": pending(service),
         },
+        **(_owned(service) if declared.one_active else {}),
         "retries": "on" if service.retries_off_since_at is None else "off",
         "replicas": [
             _replica(service, slot, now) for _, slot in sorted(service.slots.items()) if _shown(service, slot)
         ],
+    }
+
+
+def _owned(service: ServiceState) -> dict[str, Any]:
+    """Who is the owner, in which epoch, and for how long nobody is active at most when the active one dies."""
+    term, warm = service.term, service.desired.service.standby is Standby.WARM
+    starts = [slot.start_s for slot in service.slots.values() if slot.start_s is not None]
+    start_s = 0.0 if warm else max(starts, default=None)
+    return {
+        "standby": service.desired.service.standby.value,
+        "owner": f"{service.name}/{term.owner}" if term.owner is not None else None,
+        "epoch": term.epoch,
+        "takeover_bound_s": round(take_over.BOUND_S + start_s, 3) if start_s is not None else None,
     }
 
 
@@ -120,6 +169,7 @@ def _replica(service: ServiceState, slot: SlotState, now: float) -> dict[str, An
         "pid": process.pid if process is not None else None,
         "port": replica.port if replica is not None else None,
         "release": replica.release if replica is not None else None,
+        **({"role": "active" if slot.serves else "passive"} if service.desired.service.one_active else {}),
         "restarts": slot.history.restarts,
         "since_s": round(now - replica.since_at, 3) if replica is not None else None,
         "suspicion": suspicion(service, slot, now),

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 
 from perdure.detect import scope
 from perdure.model.decision import Decision, Note
+from perdure.model.owner import Term
 from perdure.model.replica import State
 from perdure.model.standing import Desired, Standing
 from perdure.model.verdict import Common, Sign
 from perdure.prevent import notice, renew, replicate
-from perdure.recover import isolate, restart
+from perdure.recover import isolate, restart, take_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Facts:
     """The notes that were told and still hold: subject and key."""
     undecided: str = ""
     """What to tell when the replicas' data differ, and nobody knows who is right."""
+    term: Term = field(default_factory=Term)
+    """Who may be active, of an active-passive service."""
     conditions: notice.Conditions = field(default_factory=notice.Conditions)
     """What else somebody should know."""
 
@@ -48,27 +51,40 @@ def decide(facts: Facts, now: float) -> Plan:
     """The decisions that are due at `now`; deciding twice on the same facts gives the same plan."""
     desired, standings = facts.desired, facts.standings
     service = desired.service
-    shared_now = shared_signs(standings, desired.replicas)
-    shared_at = scope.remembered(facts.shared_at, shared_now, service.asked, now)
+    shared_now = shared_signs(standings, desired.serving)
+    serving = [one for one in standings if one.serving]
+    heard = not serving or not all(one.silent for one in serving)
+    shared_at = scope.remembered(facts.shared_at, shared_now, service.asked, now, heard=heard)
     shared = frozenset(shared_at)
     told = {sign for sign in shared_at if f"{service.name} {isolate.shared_key(sign)}" in facts.told}
-    common = common_causes(standings, desired.replicas)
+    common = common_causes(standings, desired.serving)
+    duty = _duty(facts, now)
+    room = replicate.Room(facts.dependencies_ready, duty.runs, duty.leaving)
     found = [
-        *isolate.decide(standings, desired.replicas, isolate.Shared(shared, shared_now | told, common)),
+        *duty.decisions,
+        *isolate.decide(standings, desired.serving, isolate.Shared(shared, shared_now | told, common, frozenset(told))),
         *isolate.undecided(service.name, facts.undecided),
         *isolate.unheard(service.name, standings, f"{service.name} {isolate.MONITOR_KEY}" in facts.told),
         *notice.decide(service.name, standings, facts.conditions),
         *restart.condemn(service, standings, shared, facts.bucket, now),
         *renew.decide(desired, standings),
-        *replicate.decide(desired, standings, facts.dependencies_ready, now),
+        *replicate.decide(desired, standings, room, now),
     ]
     decisions = _one_each(found)
     bucket = restart.spent(facts.bucket, len(standings), decisions, now)
     look_again_at = min(
         restart.look_again_at(service, standings, facts.bucket, now),
-        replicate.next_step_at(desired, standings, now) if facts.dependencies_ready else float("inf"),
+        replicate.next_step_at(desired, standings, room, now) if facts.dependencies_ready else float("inf"),
     )
     return Plan(tuple(decisions), bucket, look_again_at, shared_at)
+
+
+def _duty(facts: Facts, now: float) -> take_over.Plan:
+    """Who is active; of an active-active service every replica may run."""
+    desired = facts.desired
+    if not desired.service.one_active:
+        return take_over.Plan(runs=frozenset(one.slot.number for one in facts.standings))
+    return take_over.decide(desired, facts.standings, facts.term, now)
 
 
 def shared_signs(standings: Sequence[Standing], replicas: int) -> frozenset[Sign]:

@@ -22,6 +22,7 @@ from perdure.detect import (
     traffic,
     vantage,
 )
+from perdure.model.owner import Term
 from perdure.model.replica import LIVE, SERVING, Replica, Slot, State
 from perdure.model.service import CONFIRMING
 from perdure.model.standing import Desired, History, Standing
@@ -68,6 +69,8 @@ class SlotState:
     last_rule: str = ""
     port_checked: bool = False
     """A process of the replica's own group listens on its port."""
+    start_s: float | None = None
+    """How long its replica took from the start to its first good answer."""
     ready_at: float | None = None
     """When the replica last became ready."""
     end_wanted: bool = False
@@ -77,6 +80,10 @@ class SlotState:
     down_seen_at: float | None = None
     """Since when HAProxy's own checks hold it down."""
     totals: Totals = field(default_factory=Totals)
+    told: int = 0
+    """The epoch that a warm replica was told and has taken."""
+    refusals: int = 0
+    """How often it did not take it."""
 
     @property
     def live(self) -> bool:
@@ -118,6 +125,8 @@ class ServiceState:
     look_at: float = 0.0
     """When the service is looked at next, if nothing is observed before."""
     removed: bool = False
+    term: Term = field(default_factory=Term)
+    """Who may be active, of an active-passive service."""
 
     @property
     def name(self) -> str:
@@ -147,6 +156,10 @@ class World:
     def ports(self) -> frozenset[int]:
         """The ports of all live replicas."""
         return frozenset(slot.replica.port for _, slot in self.slots() if slot.replica is not None and slot.live)
+
+
+TOLD_MAX = 3
+"""A warm replica that did not take it so often is ended."""
 
 
 def standings(service: ServiceState, now: float) -> tuple[Standing, ...]:
@@ -247,6 +260,7 @@ def _standing(service: ServiceState, slot: SlotState, silence: vantage.Silence |
         verdict,
         slot.verdict_since_at,
         hint=suspect.hint(slot.belief, now, service.rules) if slot.serves else None,
+        silent=slot.serves and suspect.silent(slot.belief, service.rules),
         suspected=state in (State.READY, State.SUSPECT) and suspect.suspected(slot.belief, now, service.rules),
         conviction=slot.conviction,
         acquitted=state is State.ISOLATED
@@ -264,6 +278,8 @@ def _standing(service: ServiceState, slot: SlotState, silence: vantage.Silence |
         clock_ahead_s=suspect.clock_ahead_s(slot.belief) if slot.live else None,
         stopped_s=slot.belief.kernel.forgiven_s + process.stopped_s(slot.belief.kernel),
         answered=state is State.STARTING and answered(service, slot, now),
+        told=slot.told,
+        deaf=slot.refusals >= TOLD_MAX,
         in_flight=in_flight(service, replica) if leaving and replica is not None else None,
     )
 

@@ -30,11 +30,15 @@ def shared_signs(signs: Sequence[Sign | None], replicas: int) -> frozenset[Sign]
 
 
 def remembered(
-    before: Mapping[Sign, float], shared: frozenset[Sign], checks: Sequence[Check], now: float
+    before: Mapping[Sign, float], shared: frozenset[Sign], checks: Sequence[Check], now: float, *, heard: bool = True
 ) -> dict[Sign, float]:
-    """Signs that count as shared -> when they last were."""
+    """Signs that count as shared -> when they last were. While nobody is `heard`, nothing says that it is over."""
     lingers_s = max([LINGERS_S, *(check.interval_s for check in checks)])
-    kept = {sign: at for sign, at in before.items() if sign in LINGERING and now - at < lingers_s}
+    kept = {
+        sign: at if heard else now
+        for sign, at in before.items()
+        if sign in LINGERING and (not heard or now - at < lingers_s)
+    }
     return kept | dict.fromkeys(shared, now)
 
 

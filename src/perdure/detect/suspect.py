@@ -264,6 +264,11 @@ def hint(belief: Belief, now: float, rules: Policy) -> Sign | None:
     return Sign.STALLED if found is None and confirm.late(belief.asked, now) else found
 
 
+def silent(belief: Belief, rules: Policy) -> bool:
+    """Whether a check that was asked last got no answer."""
+    return any(asked.unanswered_since_at is not None for asked, _ in _declared(belief, rules))
+
+
 def clock_ahead_s(belief: Belief) -> float | None:
     """By how many seconds the replica's clock is wrong, by any check that tells."""
     return next((off for asked in belief.asked.values() if (off := probe.clock_ahead_s(asked)) is not None), None)

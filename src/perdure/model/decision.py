@@ -44,13 +44,30 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
+class Take:
+    """Begin a new term of an active-passive service, with this slot as its owner; `handover` is the last command that
+    is settled by it.
+    """
+
+    slot: Slot
+    handover: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Promote:
+    """Tell the warm replica in this slot that it is active now, with the epoch of the present term."""
+
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Nothing changes, but somebody should know; `key` names the condition, so that it is told once while it lasts."""
 
     key: str
 
 
-Change = Begin | Advance | End | Kill | Note
+Change = Begin | Advance | End | Kill | Take | Promote | Note
 
 
 @dataclass(frozen=True, slots=True)

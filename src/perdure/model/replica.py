@@ -31,6 +31,7 @@ class State(StrEnum):
     """The states of a replica, each with what is guaranteed while it lasts."""
 
     STARTING = "starting"  # its process runs or is being started; it gets no traffic
+    PASSIVE = "passive"  # it answered its checks, and stands by: it gets no traffic until it is told to be active
     READY = "ready"  # it answered every check on its own port; it gets traffic
     SUSPECT = "suspect"  # it gets traffic; half of what would convict it speaks against it
     ISOLATED = "isolated"  # it gets no new requests; reversible at once
@@ -47,6 +48,8 @@ class Event(StrEnum):
     """What can happen to a replica."""
 
     ANSWERED = "answered"
+    STOOD_BY = "stood by"
+    PROMOTED = "promoted"
     SUSPECTED = "suspected"
     CLEARED = "cleared"
     CONVICTED = "convicted"
@@ -70,6 +73,10 @@ TABLE: dict[tuple[State, Event], Transition] = {
     (State.STARTING, Event.ANSWERED): Transition(State.READY, "S01", "answered its checks on its own port"),
     (State.STARTING, Event.STOP_WANTED): Transition(State.STOPPING, "S02", "is ended before it became ready"),
     (State.STARTING, Event.EXITED): Transition(State.STOPPED, "S03", "ended before it became ready"),
+    (State.STARTING, Event.STOOD_BY): Transition(State.PASSIVE, "S23", "answered its checks, and stands by"),
+    (State.PASSIVE, Event.PROMOTED): Transition(State.READY, "S24", "was told to be active, and gets requests"),
+    (State.PASSIVE, Event.STOP_WANTED): Transition(State.STOPPING, "S25", "is ended"),
+    (State.PASSIVE, Event.EXITED): Transition(State.STOPPED, "S26", "ended by itself"),
     (State.READY, Event.SUSPECTED): Transition(
         State.SUSPECT, "S04", "is suspected: half of what would convict it speaks against it"
     ),
@@ -141,6 +148,8 @@ class Replica:
     """While STOPPING: when the process group is killed."""
     token: str = field(default="", repr=False)
     """Part of the replica's heartbeat address; secret, so that nobody else can vouch for it."""
+    epoch: int = 0
+    """The term in which it is active; 0: it stands by, or its service is active-active."""
 
     @property
     def name(self) -> str:

@@ -12,6 +12,18 @@ class Mode(StrEnum):
     """How the replicas of a service share its traffic."""
 
     ACTIVE_ACTIVE = "active-active"
+    """All of them get requests."""
+    ACTIVE_PASSIVE = "active-passive"
+    """One of them does; the others stand by."""
+
+
+class Standby(StrEnum):
+    """What a passive replica is."""
+
+    COLD = "cold"
+    """An empty slot: its process is started when it becomes active, so any program will do."""
+    WARM = "warm"
+    """A process that runs, and is told when it becomes active."""
 
 
 class Protocol(StrEnum):
@@ -116,6 +128,20 @@ class Canary:
 
 
 @dataclass(frozen=True, slots=True)
+class Role:
+    """How a warm replica is told that it has become active. The file `$PERDURE_ROLE_FILE` always says so; what else is
+    declared is done after it was written.
+    """
+
+    signal: str | None = None
+    command: tuple[str, ...] = ()
+    """Run with PERDURE_ROLE and PERDURE_EPOCH; exit code 0 says that it is active."""
+    http: str | None = None
+    """Path of a POST to its own port, with `{"role": "active", "epoch": 7}`; a status of 2xx says that it is active."""
+    timeout_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     """Repeats in time: `attempts` counts the first try; `timeout_s` is per try, and all fit in `deadline_s`."""
 
@@ -167,6 +193,9 @@ class Service:
     command: tuple[str, ...]
     replicas: int = 1
     mode: Mode = Mode.ACTIVE_ACTIVE
+    standby: Standby = Standby.COLD
+    role: Role | None = None
+    """Only for warm ones."""
     protocol: Protocol = Protocol.HTTP
     listen: Address | None = None
     trusted_proxies: tuple[str, ...] = ()
@@ -190,6 +219,11 @@ class Service:
     depends_on: tuple[str, ...] = ()
     false_alarms_per_s: float = 1 / (30 * 86_400)
     """How often one healthy replica may be isolated by mistake (default: once in 30 days)."""
+
+    @property
+    def one_active(self) -> bool:
+        """Whether at most one replica may get requests."""
+        return self.mode is Mode.ACTIVE_PASSIVE
 
     @property
     def asked(self) -> tuple[Check, ...]:

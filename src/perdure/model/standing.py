@@ -6,6 +6,7 @@ These are the facts of the deciders in `prevent` and `recover`; `control.world` 
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from perdure.model.owner import Handover
 from perdure.model.replica import LIVE, SERVING, Replica, Slot, State
 from perdure.model.service import Service
 from perdure.model.verdict import Conviction, Failing, Sign, Verdict
@@ -22,9 +23,16 @@ class Desired:
     """Replicas of an older generation are replaced, one after the other."""
     slot_generations: tuple[tuple[int, int], ...] = ()
     """Slot number -> generation, where one slot alone was told to restart."""
+    handover: Handover | None = None
+    """The last command that another slot be active."""
     drained: tuple[int, ...] = ()
     """Slots that get no traffic because a person said so."""
     stopped: bool = False
+
+    @property
+    def serving(self) -> int:
+        """How many replicas should get requests."""
+        return min(1, self.replicas) if self.service.one_active else self.replicas
 
     def generation_of(self, number: int) -> int:
         """The generation that a replica in slot `number` must have."""
@@ -63,6 +71,10 @@ class View(StrEnum):
     UNSEEN = "unseen"  # HAProxy does not reach it, or nobody looks from there
 
 
+FULL_SOON_S = 600.0
+"""A replica that is full within so long is replaced."""
+
+
 @dataclass(frozen=True, slots=True)
 class Filling:
     """A forecast: what a replica holds will reach its limit."""
@@ -82,6 +94,8 @@ class Standing:
     verdict_since_at: float | None = None
     hint: Sign | None = None
     """What its last bad answer looked like, when that is too little for a verdict."""
+    silent: bool = False
+    """The last question to it got no answer."""
     suspected: bool = False
     conviction: Conviction | None = None
     acquitted: bool = False
@@ -110,8 +124,20 @@ class Standing:
     """For how long its process was stopped, or is."""
     answered: bool = False
     """It answered all its checks on its own port."""
+    told: int = 0
+    """The epoch that a warm replica has been told, and has taken."""
+    deaf: bool = False
+    """It was told several times, and did not take it."""
+    data_epoch: int = 0
+    behind_s: float = 0.0
+    """How much of the present its state lacks."""
     in_flight: int | None = None
     """Requests it still has, by a reading of HAProxy made since its state began; None: unknown."""
+
+    @property
+    def fills_soon(self) -> bool:
+        """Whether it should be replaced for what it will hold soon."""
+        return self.filling is not None and self.filling.full_in_s <= FULL_SOON_S
 
     @property
     def live(self) -> bool:

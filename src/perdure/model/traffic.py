@@ -67,6 +67,8 @@ class Backend:
     queued: int = 0
     retry_allowed: bool = True
     """Whether L7 retries are switched on (the retry budget)."""
+    epoch: int = 0
+    """What requests of an active-passive service carry as X-Perdure-Epoch."""
 
 
 class Answered(NamedTuple):
@@ -145,4 +147,12 @@ class SetRetry:
     allowed: bool
 
 
-BalancerChange = PutServer | WeighServer | CloseServer | SetRetry
+@dataclass(frozen=True, slots=True)
+class SetEpoch:
+    """Let the requests of an active-passive service carry this epoch from now on."""
+
+    service: str
+    epoch: int
+
+
+BalancerChange = PutServer | WeighServer | CloseServer | SetRetry | SetEpoch

@@ -86,7 +86,7 @@ def applied(backend: Backend, changes: Sequence[BalancerChange]) -> Backend:
             port = change.address.port if change.address is not None else before.port
             up = before.up if change.admin is not Admin.READY else True
             servers[change.server] = replace(before, port=port, admin=change.admin, up=up)
-    return Backend(backend.service, tuple(servers.values()), backend.queued, backend.retry_allowed)
+    return Backend(backend.service, tuple(servers.values()), backend.queued, backend.retry_allowed, backend.epoch)
 
 
 def servers_needed(replicas: int, have: int) -> int:

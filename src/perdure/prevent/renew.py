@@ -12,19 +12,11 @@ from perdure.model.event import Severity
 from perdure.model.replica import Event
 from perdure.model.standing import Desired, Standing
 
-SOON_S = 600.0
-"""A replica that is full within so long is replaced."""
-
-
-def soon_full(standing: Standing) -> bool:
-    """Whether a replica should be replaced for what it will hold soon."""
-    return standing.filling is not None and standing.filling.full_in_s <= SOON_S
-
 
 def decide(desired: Desired, standings: Sequence[Standing]) -> list[Decision]:
     """Drain the replica that is full first, if it is soon, and all others serve."""
     wanted = [standing for standing in standings if desired.wants(standing.slot.number)]
-    filling = [one for one in wanted if one.serving and soon_full(one)]
+    filling = [one for one in wanted if one.serving and one.fills_soon]
     away = [one for one in wanted if not one.serving and one.slot.number not in desired.drained]
     if not filling or away or len(wanted) < 2:
         return []

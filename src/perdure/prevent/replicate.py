@@ -13,33 +13,47 @@ generation is stored, so it goes on), a slot that was drained by a person (it st
 Rejected: starting the new replica before the old one has ended; two processes of one slot would share its files.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from perdure.model.decision import Advance, Begin, Change, Decision, End, Note
 from perdure.model.event import Fact, Severity
 from perdure.model.replica import Event, State
+from perdure.model.service import Standby
 from perdure.model.standing import Desired, Standing
-from perdure.prevent import renew
 
 PROVEN_S = 5.0
 """A replica of a new release serves for so long before the next one is replaced."""
 
 
-def decide(desired: Desired, standings: Sequence[Standing], dependencies_ready: bool, now: float) -> list[Decision]:
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What may run besides what is wanted."""
+
+    dependencies_ready: bool
+    runs: Collection[int]
+    """Slots that may have a process; of a cold active-passive service one alone does."""
+    leaving: Collection[int] = ()
+    """Slots whose replica is being handed over: it stays out of traffic."""
+
+
+def decide(desired: Desired, standings: Sequence[Standing], room: Room, now: float) -> list[Decision]:
     """The steps that are due now, at most one for each slot."""
-    decisions = [_slot(desired, standing, dependencies_ready, now) for standing in standings]
+    decisions = [_slot(desired, standing, room, now) for standing in standings]
     decisions.append(_roll(desired, standings, now))
     decisions.append(_blame(desired, standings))
     return [decision for decision in decisions if decision is not None]
 
 
-def next_step_at(desired: Desired, standings: Sequence[Standing], now: float) -> float:
+def next_step_at(desired: Desired, standings: Sequence[Standing], room: Room, now: float) -> float:
     """The earliest instant at which time alone makes a step due."""
     instants = [float("inf")]
     for standing in standings:
         if standing.live and standing.state_is(State.DRAINING) and standing.replica is not None:
             instants.append(standing.replica.since_at + desired.service.restart.drain_timeout_s)
-        elif not standing.live and desired.wants(standing.slot.number):
+        elif not standing.live:
+            if not (desired.wants(standing.slot.number) and standing.slot.number in room.runs):
+                continue
             instants.append(_start_at(desired, standing))
         elif standing.replica is not None and standing.state_is(State.READY):
             proven_at = standing.replica.since_at + PROVEN_S
@@ -48,18 +62,23 @@ def next_step_at(desired: Desired, standings: Sequence[Standing], now: float) ->
     return min(instants)
 
 
-def _slot(desired: Desired, standing: Standing, dependencies_ready: bool, now: float) -> Decision | None:
+def _slot(desired: Desired, standing: Standing, room: Room, now: float) -> Decision | None:
     number, replica = standing.slot.number, standing.replica
     if replica is None or not standing.live:
-        due = desired.wants(number) and dependencies_ready and now >= _start_at(desired, standing)
+        may = desired.wants(number) and number in room.runs and room.dependencies_ready
+        due = may and now >= _start_at(desired, standing)
         return _decision("P01", standing, "starts a replica", Begin(standing.slot)) if due else None
     if not desired.wants(number):
         return _leave(desired, standing, now, "P02", "is no longer wanted")
-    leaves = standing.state_is(State.DRAINING) and renew.soon_full(standing)
+    leaves = standing.state_is(State.DRAINING) and standing.fills_soon
     if (desired.outdated(replica) or leaves) and not standing.serving:
         return _leave(desired, standing, now, "P03", "is replaced")
     if standing.state_is(State.STARTING) and standing.answered:
-        return _decision("P06", standing, "answered its checks on its own port", Advance(standing.slot, Event.ANSWERED))
+        stands_by = desired.service.one_active and not replica.epoch
+        event = Event.STOOD_BY if stands_by else Event.ANSWERED
+        return _decision("P06", standing, "answered its checks on its own port", Advance(standing.slot, event))
+    if number in room.leaving:
+        return None
     if number in desired.drained:
         return _drain(desired, standing, now)
     if standing.state_is(State.DRAINING) or (standing.state_is(State.ISOLATED) and standing.conviction is None):
@@ -107,12 +126,21 @@ def _roll(desired: Desired, standings: Sequence[Standing], now: float) -> Decisi
     if not outdated:
         return None
     present = [one for one in wanted if one.slot.number not in desired.drained]
-    if not all(one.serving for one in present):
+    if not all(one.serving or _stands_by(desired, one) for one in present):
         return None
     if _changes_release(desired, outdated) and not all(_proven(one, now) for one in present if _of(desired, one)):
         return None
     first = outdated[0]
     return _decision("P08", first, "is replaced: it is drained", Advance(first.slot, Event.DRAIN_WANTED))
+
+
+def _stands_by(desired: Desired, standing: Standing) -> bool:
+    """Whether it does what a slot of an active-passive service does that is not the owner's."""
+    if not desired.service.one_active:
+        return False
+    if desired.service.standby is Standby.COLD:
+        return not standing.live
+    return standing.state_is(State.PASSIVE) and standing.replica is not None and not desired.outdated(standing.replica)
 
 
 def _of(desired: Desired, standing: Standing) -> bool:

@@ -29,6 +29,8 @@ class Shared:
     """Of these somebody must be told: shared now, or told already and not over."""
     common: Sequence[Common] = ()
     """What several replicas show at one endpoint, the worst first."""
+    lasting: frozenset[Sign] = frozenset()
+    """Those that were told already, whether or not anybody shows them just now."""
 
 
 def decide(standings: Sequence[Standing], replicas: int, shared: Shared) -> list[Decision]:
@@ -60,6 +62,8 @@ def decide(standings: Sequence[Standing], replicas: int, shared: Shared) -> list
     if Sign.REQUESTS in shared.signs:
         decisions.append(_failing_together(standings, common, serving))
     worst = {one.sign: one for one in reversed(common) if one.sign is not Sign.REQUESTS or one.sign not in shared.signs}
+    service = standings[0].slot.service
+    decisions += [_lasting(service, sign) for sign in sorted(shared.lasting - _told_by(decisions))]
     return decisions + [_common(standings[0].slot.service, one, serving) for one in worst.values()]
 
 
@@ -147,8 +151,26 @@ def _shared(standing: Standing, verdict: Verdict) -> Decision:
         f" nobody is isolated; for example {standing.slot}: {verdict.sentence}"
     )
     scope = "host" if on_host else "shared"
-    facts: dict[str, Fact] = {"scope": scope, "sign": verdict.sign.value, "endpoint": verdict.endpoint}
-    return Decision("R05", service, sentence, Note(shared_key(verdict.sign)), facts, Severity.ALARM)
+    return _alarm(service, verdict.sign, sentence, {"scope": scope, "endpoint": verdict.endpoint})
+
+
+def _told_by(decisions: Sequence[Decision]) -> frozenset[Sign]:
+    """The shared signs that these decisions tell of."""
+    keys = {one.change.key for one in decisions if isinstance(one.change, Note)}
+    return frozenset(sign for sign in Sign if shared_key(sign) in keys)
+
+
+def _lasting(service: str, sign: Sign) -> Decision:
+    sentence = (
+        f"half of the replicas or more showed the same sign ({sign.value}) just now: the cause is shared, nobody is"
+        " isolated"
+    )
+    return _alarm(service, sign, sentence, {})
+
+
+def _alarm(service: str, sign: Sign, sentence: str, facts: dict[str, Fact]) -> Decision:
+    facts = {"sign": sign.value, **facts}
+    return Decision("R05", service, sentence, Note(shared_key(sign)), facts, Severity.ALARM)
 
 
 def _failing_together(standings: Sequence[Standing], common: Sequence[Common], serving: int) -> Decision:

@@ -155,7 +155,8 @@ def _overdue(service: Service, standing: Standing, now: float) -> Decision | Non
 def _condemned(standing: Standing, shared: frozenset[Sign], service: Service, now: float) -> Verdict | None:
     """The verdict for which this replica must be ended now, or None."""
     verdict, since_at = standing.verdict, standing.verdict_since_at
-    if not (standing.serving or standing.state_is(State.ISOLATED)) or since_at is None or verdict is None:
+    ill = standing.serving or standing.state_is(State.ISOLATED, State.PASSIVE)
+    if not ill or since_at is None or verdict is None:
         return None
     if standing.serving and verdict.sign not in UNRESPONSIVE and now - since_at < service.restart.stop_timeout_s:
         return None

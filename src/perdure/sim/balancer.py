@@ -18,6 +18,7 @@ from perdure.model.traffic import (
     CloseServer,
     PutServer,
     Reading,
+    SetEpoch,
     SetRetry,
     WeighServer,
 )
@@ -227,6 +228,8 @@ class _Change:
         match self.change:
             case SetRetry(_, allowed):
                 self.backend.retry_allowed = allowed
+            case SetEpoch(_, epoch):
+                self.backend.epoch = epoch
             case WeighServer(_, server, weight):
                 self._server(server).weight = weight
             case CloseServer(_, server):

@@ -29,6 +29,7 @@ from perdure.sim.kernel import Behaviour, Kernel
 from perdure.sim.life import KilledError, Life
 from perdure.sim.loop import VirtualLoop
 from perdure.sim.prober import SimulatedProber
+from perdure.sim.roles import SimulatedRoles
 from perdure.sim.runner import SimulatedHost, SimulatedRunner
 from perdure.sim.store import Shelf, SimulatedStore
 
@@ -122,6 +123,7 @@ class SimulatedDaemon:
             SimulatedHost(),
             SimulatedProber(machine.kernel, machine.random, life),
             SimulatedBalancer(machine.front, life),
+            SimulatedRoles(machine.kernel, life),
             machine.random.random,
         )
         deployment = machine.deployment()
@@ -146,6 +148,7 @@ class SimulatedDaemon:
             "survey the services": agent.surveyor.run(),
             "carry the traffic": agent.carrier.run(),
             "turn the loop": agent.run(),
+            "keep the terms": agent.owners.run(),
         }.items():
             self._spawn(life, job, name)
 

@@ -90,6 +90,7 @@ class SimulatedBackend:
     service: Service
     servers: list[SimulatedServer]
     retry_allowed: bool = True
+    epoch: int = 0
     waiting: deque[Request] = field(default_factory=deque)
     turn: int = 0
 
@@ -118,7 +119,7 @@ class SimulatedBackend:
     def shown(self) -> Backend:
         """What is read of it."""
         servers = tuple(server.shown() for server in self.servers)
-        return Backend(self.service.name, servers, len(self.waiting), self.retry_allowed)
+        return Backend(self.service.name, servers, len(self.waiting), self.retry_allowed, self.epoch)
 
 
 class Clients(Protocol):
@@ -134,7 +135,9 @@ class Clients(Protocol):
 def started(spec: BackendSpec, before: SimulatedBackend | None) -> SimulatedBackend:
     """A backend of a new process: all servers in MAINT; the switch for retries is kept."""
     servers = [SimulatedServer(f"s{number}") for number in range(1, spec.servers + 1)]
-    return SimulatedBackend(spec.service, servers, before.retry_allowed if before is not None else True)
+    if before is None:
+        return SimulatedBackend(spec.service, servers)
+    return SimulatedBackend(spec.service, servers, before.retry_allowed, before.epoch)
 
 
 def normal(spec: BackendSpec) -> BackendSpec:

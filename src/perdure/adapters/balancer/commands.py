@@ -6,12 +6,12 @@ line is far from filling HAProxy's buffer of 16 KiB.
 
 import ipaddress
 import re
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 from perdure.adapters.balancer import render
 from perdure.model.errors import UnavailableError
-from perdure.model.traffic import Admin, BalancerChange, CloseServer, PutServer, SetRetry, WeighServer
+from perdure.model.traffic import Admin, BalancerChange, CloseServer, PutServer, SetEpoch, SetRetry, WeighServer
 
 CHANGES_PER_LINE = 20
 
@@ -19,16 +19,16 @@ _SERVER = re.compile(r"s[1-9]\d{0,5}")
 _DONE = re.compile(r"(no need to change the addr|IP changed from|port changed from|Key not found)")
 
 
-def lines(changes: Sequence[BalancerChange], retries_off: Path, services: Sequence[str]) -> Iterator[str]:
+def lines(changes: Sequence[BalancerChange], paths: render.Paths, services: Sequence[str]) -> Iterator[str]:
     """The lines to send one after the other: removals before additions, otherwise in order.
 
-    `services` are all that the configuration has, in its order: the list of `retries_off` knows them by number.
+    `services` are all that the configuration has, in its order: the list of `paths.retries_off` knows them by number.
     """
     ordered = sorted(changes, key=_is_addition)
     for start in range(0, len(ordered), CHANGES_PER_LINE):
         words: list[str] = []
         for change in ordered[start : start + CHANGES_PER_LINE]:
-            words += _commands(change, retries_off, services)
+            words += _commands(change, paths, services)
         yield ";".join(words)
 
 
@@ -44,6 +44,12 @@ def numbers(answer: str) -> Set[int]:
     return {int(line.split()[-1]) for line in answer.splitlines() if line.strip()}
 
 
+def epochs(answer: str) -> Mapping[str, int]:
+    """What `show map` lists, of the map of epochs: each line is an address in memory, the service, and the epoch."""
+    words = [line.split() for line in answer.splitlines() if line.strip()]
+    return {service: int(epoch) for _, service, epoch in words}
+
+
 def escaped(path: Path) -> str:
     """A path as one word of a command."""
     return re.sub(r"([\\ ;#])", r"\\\1", str(path))
@@ -53,10 +59,12 @@ def _is_addition(change: BalancerChange) -> bool:
     return isinstance(change, PutServer) and change.admin is Admin.READY
 
 
-def _commands(change: BalancerChange, retries_off: Path, services: Sequence[str]) -> Sequence[str]:
+def _commands(change: BalancerChange, paths: render.Paths, services: Sequence[str]) -> Sequence[str]:
     match change:
         case SetRetry(service, allowed):
-            return [f"{'del' if allowed else 'add'} acl {escaped(retries_off)} {services.index(service) + 1:d}"]
+            return [f"{'del' if allowed else 'add'} acl {escaped(paths.retries_off)} {services.index(service) + 1:d}"]
+        case SetEpoch(service, epoch):
+            return [f"set map {escaped(paths.epochs)} {service} {epoch:d}"]
         case WeighServer(service, server, weight):
             return [f"set server {_name(service, server)} weight {weight:d}"]
         case CloseServer(service, server):

@@ -29,7 +29,7 @@ from perdure.adapters.balancer.program import Program
 from perdure.model.errors import ConfigError, UnavailableError
 from perdure.model.replica import Process
 from perdure.model.service import Address
-from perdure.model.traffic import Backend, BackendSpec, BalancerChange, PutServer, Reading, SetRetry
+from perdure.model.traffic import Backend, BackendSpec, BalancerChange, PutServer, Reading, SetEpoch, SetRetry
 from perdure.ports.clock import Clock
 
 STOP_GRACE_S = 2.0
@@ -52,6 +52,7 @@ class HAProxy:
         self._lingering = lingering.Lingering(clock)
         self._number = 0
         self._retry_allowed: dict[str, bool] = {}
+        self._epochs: dict[str, int] = {}
         self._callback: Callable[[], None] = lambda: None
         self._changing = asyncio.Lock()
 
@@ -94,6 +95,7 @@ class HAProxy:
                     raise UnavailableError("another process answers on HAProxy's socket")
                 state = await runtime.ask(paths.stats, "show servers state")
                 retries = await runtime.ask(paths.stats, f"show acl {commands.escaped(paths.retries_off)}")
+                epochs = await self._asked_epochs(paths)
             except UnavailableError:
                 # It hangs, or is on its way out: a new one is better than one that nobody can talk to.
                 await watch.end(0.0)
@@ -105,6 +107,7 @@ class HAProxy:
             self._current = Generation(known.generation, known.digest, watch, dict(known.servers), reader)
             off = commands.numbers(retries)
             self._retry_allowed = {name: number not in off for number, name in enumerate(known.servers, 1)}
+            self._epochs = dict(epochs)
             self._starter.trust(known.digest)
             await self._end_strays()
             return True
@@ -120,7 +123,7 @@ class HAProxy:
         at = self._clock.now()
         found = reader.backends()
         lingers = await self._lingering.ports([watch.process for watch in self._draining])
-        backends = tuple(self._with_retry(backend) for backend in found)
+        backends = tuple(self._with_switches(backend) for backend in found)
         return Reading(at, current.process.pid, backends, lingers, tuple(self._sample.take()))
 
     async def change(self, changes: Sequence[BalancerChange]) -> None:
@@ -131,11 +134,13 @@ class HAProxy:
             if isinstance(change, PutServer):
                 current.reader.put(change.service, change.server, change.admin)
         launch.bound_log(self._log)
-        for line in commands.lines(changes, paths.retries_off, list(current.servers)):
+        for line in commands.lines(changes, paths, list(current.servers)):
             commands.check(await runtime.ask(paths.stats, line))
         for change in changes:
             if isinstance(change, SetRetry):
                 self._retry_allowed[change.service] = change.allowed
+            elif isinstance(change, SetEpoch):
+                self._epochs[change.service] = change.epoch
 
     def on_exit(self, callback: Callable[[], None]) -> None:
         """See the port."""
@@ -177,6 +182,7 @@ class HAProxy:
         paths, old = self._paths(self._number), self._current
         names = [spec.service.name for spec in specs]
         paths.retries_off.write_text(render.render_retries_off(names, self._retry_allowed))
+        paths.epochs.write_text(render.render_epochs(names, self._epochs))
         paths.config.write_text(self._render(specs, listen, self._number))
         try:
             await self._starter.validate(digest, paths)
@@ -186,6 +192,7 @@ class HAProxy:
             raise
         servers = {spec.service.name: spec.servers for spec in specs}
         self._retry_allowed = {name: self._retry_allowed.get(name, True) for name in servers}
+        self._epochs = {name: self._epochs.get(name, 0) for name in servers}
         self._current = Generation(self._number, digest, watch, servers, statistics.Reader(servers))
         self._remember()
         if old is not None:
@@ -252,8 +259,8 @@ class HAProxy:
         mine = {f"wait-{name}.sock" for name in current.servers} if current else set()
         if current is not None:
             paths = self._paths(current.number)
-            mine |= {paths.config.name, paths.stats.name, paths.retries_off.name}
-        for pattern in ("haproxy-*.cfg", "haproxy-*.sock", "retries-off-*.list", "wait-*.sock"):
+            mine |= {paths.config.name, paths.stats.name, paths.retries_off.name, paths.epochs.name}
+        for pattern in ("haproxy-*.cfg", "haproxy-*.sock", "retries-off-*.list", "epochs-*.map", "wait-*.sock"):
             for path in self._directory.glob(pattern):
                 if path.name not in mine:
                     path.unlink(missing_ok=True)
@@ -282,6 +289,11 @@ class HAProxy:
             raise ConfigError(
                 f"the path {self._directory} is too long for sockets in it", "set PERDURE_HOME to a shorter directory"
             )
+        if any(spec.service.one_active for spec in specs) and not render.fits_expressions(paths.epochs):
+            raise ConfigError(
+                f"the path {self._directory} has characters that HAProxy's expressions cannot hold",
+                "set PERDURE_HOME to a directory without quotes, commas and brackets",
+            )
         return render.render(specs, listen, paths, self._program.lua)
 
     def _paths(self, number: int) -> render.Paths:
@@ -292,7 +304,14 @@ class HAProxy:
             raise UnavailableError("HAProxy does not run", "it is started again; see: perdure status")
         return self._current
 
-    def _with_retry(self, backend: Backend) -> Backend:
-        if self._retry_allowed.get(backend.service, True):
+    async def _asked_epochs(self, paths: render.Paths) -> Mapping[str, int]:
+        """Those that HAProxy has; none, if its configuration has no active-passive service."""
+        if str(paths.epochs) not in paths.config.read_text():
+            return {}
+        return commands.epochs(await runtime.ask(paths.stats, f"show map {commands.escaped(paths.epochs)}"))
+
+    def _with_switches(self, backend: Backend) -> Backend:
+        allowed, epoch = self._retry_allowed.get(backend.service, True), self._epochs.get(backend.service, 0)
+        if allowed and not epoch:
             return backend
-        return Backend(backend.service, backend.servers, backend.queued, False)
+        return Backend(backend.service, backend.servers, backend.queued, allowed, epoch)

@@ -56,6 +56,11 @@ class Paths:
         return self.directory / f"retries-off-{self.generation}.list"
 
     @property
+    def epochs(self) -> Path:
+        """The epoch of each active-passive service."""
+        return self.directory / f"epochs-{self.generation}.map"
+
+    @property
     def log(self) -> Path:
         """Where the log goes: the same in every generation, for the daemon that reads it outlives them."""
         return self.directory / "log.sock"
@@ -90,6 +95,11 @@ def render_retries_off(services: Iterable[str], retry_allowed: Mapping[str, bool
     return "".join(f"{number}\n" for number, name in enumerate(services, 1) if not retry_allowed.get(name, True))
 
 
+def render_epochs(services: Iterable[str], epochs: Mapping[str, int]) -> str:
+    """The initial content of the map of epochs, of every service."""
+    return "".join(f"{name} {epochs.get(name, 0)}\n" for name in services)
+
+
 def backend_name(service: str) -> str:
     """The name of a service's backend, checked before it reaches a command."""
     assert NAME.fullmatch(service), f"not a service name: {service!r}"
@@ -102,6 +112,11 @@ def quoted(value: object) -> str:
     if any(ord(character) < 0x20 for character in text):
         raise ConfigError(f"HAProxy's configuration cannot hold control characters: {text!r}", "leave them out")
     return '"' + re.sub(r'([\\"$])', r"\\\1", text) + '"'
+
+
+def fits_expressions(path: Path) -> bool:
+    """Whether a path can be an argument of a converter, between single quotes inside of `%[...]`."""
+    return not set(str(path)) & set("'\"\\,()[]")
 
 
 def _template() -> jinja2.Template:
@@ -124,6 +139,7 @@ def _service(spec: BackendSpec, listen: Address | None, lua: bool) -> dict[str, 
     return {
         "name": service.name,
         "http": service.protocol is Protocol.HTTP,
+        "one_active": service.one_active,
         "listen": listen,
         "listen_options": _listen_options(listen),
         "trusted": " ".join(service.trusted_proxies),

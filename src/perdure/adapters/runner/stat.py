@@ -1,23 +1,25 @@
 """One process as /proc/PID/stat shows it: the kernel's own name for it and its state, in one small read.
 
-`process` and `group` use it to tell a process from a later one with the same pid.
+`process` and `group` use it to tell a process from a later one with the same pid. The
+supervisor (`adapters.fence`) imports it and must be small: hence no dataclass.
 """
 
 import os
-from dataclasses import dataclass
 
 STAT_BYTES = 1024
 GONE = frozenset("ZXx")
 """State letters of processes that run no more: zombies wait only for their parent to ask how they ended."""
 
 
-@dataclass(frozen=True, slots=True)
 class Stat:
     """What was read: state letter, clock ticks between boot and the start of the process, and its threads."""
 
-    letter: str
-    started_ticks: int
-    threads: int = 1
+    __slots__ = ("letter", "started_ticks", "threads")
+
+    def __init__(self, letter: str, started_ticks: int, threads: int) -> None:
+        self.letter = letter
+        self.started_ticks = started_ticks
+        self.threads = threads
 
 
 def read(pid: int) -> Stat | None:

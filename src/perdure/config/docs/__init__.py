@@ -9,7 +9,20 @@ from importlib import resources
 
 from perdure.model.errors import ConfigError
 
-_ORDER = ("service", "check", "canary", "digest", "heartbeat", "retry", "restart", "limits", "env", "log", "perdure")
+_ORDER = (
+    "service",
+    "check",
+    "canary",
+    "digest",
+    "heartbeat",
+    "role",
+    "retry",
+    "restart",
+    "limits",
+    "env",
+    "log",
+    "perdure",
+)
 
 
 def sections() -> tuple[str, ...]:

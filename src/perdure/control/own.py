@@ -1,0 +1,168 @@
+"""Owning: for each active-passive service of this host its term, and telling replicas of it.
+
+The agent asks `term` before it decides, and hands in what was decided (`Take`, `Promote`); both take a while, so they
+are tasks, and what comes of them is a new observation. Neighbours: `tenure` and `claim` guard the term,
+`recover.take_over` decides.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from perdure.control import waiting
+from perdure.control.claim import Claim
+from perdure.control.tell import Tell
+from perdure.control.tenure import Tenure
+from perdure.control.world import ServiceState, SlotState, World
+from perdure.model.decision import Decision, Promote, Take
+from perdure.model.errors import UnavailableError
+from perdure.model.event import Severity
+from perdure.model.owner import Right, Term, Terms
+from perdure.model.replica import Slot, State
+from perdure.ports.clock import Clock
+from perdure.ports.role import Duty, Listener, Roles
+from perdure.ports.store import Store
+from perdure.prevent import ownership
+
+ACTIVE, PASSIVE = "active", "passive"
+AGAIN_S = 0.2
+"""Between two attempts to begin a term, or to tell a replica."""
+KEEP_S_MAX = 1.0
+
+
+@dataclass(slots=True)
+class Owners:
+    """The terms of all active-passive services; `touch` wakes the loop for a service, `nonce` draws a new word."""
+
+    clock: Clock
+    store: Store
+    world: World
+    roles: Roles
+    host: str
+    terms: Terms
+    nonce: Callable[[], str]
+    touch: Callable[[str], None]
+    tell: Tell
+    hold: Callable[[str, Right], None] = lambda service, right: None
+    """Gives the fence the deadlines of a right, where it has any."""
+    tenures: dict[str, Tenure] = field(default_factory=dict)
+    _busy: set[str] = field(default_factory=set)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self) -> None:
+        """Keep every term, for ever."""
+        while True:
+            await waiting.for_news(self._news, self.clock, await self.step())
+
+    async def step(self) -> float:
+        """Do for each term what is due; the instant at which to look again."""
+        self._follow()
+        due_at = self.clock.now() + KEEP_S_MAX
+        for tenure in list(self.tenures.values()):
+            due_at = min(due_at, await tenure.step())
+        return due_at
+
+    async def rest(self) -> None:
+        """Return when nothing is being begun any more."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def term(self, service: ServiceState) -> Term:
+        """What is known of the term now."""
+        tenure = self.tenures.get(service.name)
+        if tenure is None:
+            if service.desired.service.one_active:
+                self._news.set()
+            return Term()
+        claim, now = tenure.claim, self.clock.now()
+        owner = claim.seen.owner
+        known = tenure.known
+        here = owner is not None and owner.host == self.host and not owner.released
+        return Term(
+            owner=Slot.parse(owner.slot).number if here and owner is not None else None,
+            epoch=owner.epoch if owner is not None else 0,
+            data_epoch=owner.data_epoch if owner is not None else 0,
+            handover=owner.handover if owner is not None else 0,
+            holds=claim.holds(now),
+            takeable=known and now >= ownership.takeable_at(claim.seen, self.host, self.terms),
+            busy=service.name in self._busy,
+        )
+
+    def act(self, service: ServiceState, decision: Decision) -> None:
+        """Begin what was decided."""
+        match decision.change:
+            case Take(slot, handover):
+                self._begin(service.name, self._take(service, slot, handover))
+            case Promote(slot):
+                self._begin(service.name, self._promote(service, self.world.slot(slot)))
+
+    def introduce(self, service: ServiceState, slot: SlotState) -> None:
+        """Write the role of a replica that is about to start. Raises UnavailableError."""
+        if service.desired.service.one_active:
+            self.roles.write(self._duty(service, slot))
+
+    def variables(self, service: ServiceState, slot: SlotState) -> tuple[tuple[str, str], ...]:
+        """What a replica is told of its role when it starts."""
+        if not service.desired.service.one_active or slot.replica is None:
+            return ()
+        duty = self._duty(service, slot)
+        told = (("PERDURE_ROLE", duty.role), ("PERDURE_EPOCH", str(duty.epoch)))
+        return (*told, *self.roles.variables(service.name, str(slot.slot)))
+
+    def _duty(self, service: ServiceState, slot: SlotState) -> Duty:
+        replica = slot.replica
+        epoch = replica.epoch if replica is not None else 0
+        role = ACTIVE if epoch else PASSIVE
+        return Duty(service.desired.service, str(slot.slot), role, epoch or service.term.epoch)
+
+    def _follow(self) -> None:
+        """Keep a claim for each active-passive service, and for no other."""
+        wanted = {name for name, one in self.world.services.items() if one.desired.service.one_active}
+        for name in self.tenures.keys() - wanted:
+            del self.tenures[name]
+        for name in sorted(wanted - self.tenures.keys()):
+            claim = Claim(name, self.host, self.clock, self.store, self.terms, self.nonce)
+            self.tenures[name] = Tenure(claim, self.clock, partial(self.hold, name), partial(self.touch, name))
+
+    def _begin(self, service: str, work: Coroutine[None, None, None]) -> None:
+        if service in self._busy:
+            work.close()
+            return
+        self._busy.add(service)
+        task = asyncio.create_task(self._finished(service, work), name=f"own {service}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _finished(self, service: str, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        finally:
+            self._busy.discard(service)
+            self.touch(service)
+
+    async def _take(self, service: ServiceState, slot: Slot, handover: int) -> None:
+        tenure = self.tenures.get(service.name)
+        if tenure is None:
+            return
+        if await tenure.take(str(slot), handover=handover):
+            service.term = self.term(service)
+        else:
+            await self.clock.sleep_until(self.clock.now() + AGAIN_S)
+
+    async def _promote(self, service: ServiceState, slot: SlotState) -> None:
+        replica, term = slot.replica, self.term(service)
+        if replica is None or replica.process is None or replica.state is not State.PASSIVE or not term.holds:
+            return
+        duty = replace(self._duty(service, slot), role=ACTIVE, epoch=term.epoch)
+        try:
+            await self.roles.tell(duty, Listener(replica.process, replica.port, self.variables(service, slot)))
+        except UnavailableError as error:
+            if slot.replica is not None and slot.replica.name == replica.name:
+                slot.refusals += 1
+                self.tell("T10", str(slot.slot), error.sentence, Severity.WARNING, {"hint": error.hint})
+            await self.clock.sleep_until(self.clock.now() + AGAIN_S)
+            return
+        if slot.replica is not None and slot.replica.name == replica.name:
+            slot.told = term.epoch

@@ -1,0 +1,245 @@
+"""Which replica of an active-passive service is active: taking over when it failed, handing over by command.
+
+Intuition: at most one slot owns the service, by the term that `prevent.ownership` guards. When its replica is gone, the
+quickest way back that loses nothing is taken. A warm one stands by: it takes over at once. With cold ones the same slot
+is started again, since it has the newest state of all, and another one takes over when that has failed twice, unless it
+has failed itself: a program that starts nowhere does not go round in circles. Nothing
+new becomes active before the whole process group of the old one is seen to be gone, so there are never two.
+
+A handover is the same, in order: the old one is drained (clients' new requests wait in HAProxy), ended, and the other
+one takes over. It is wanted by command, for a slot that is drained by command, for a replica that must be replaced
+while another one stands by, and before memory or descriptors run out.
+
+Hard cases: a replica of an older term (a store that was restored, an earlier daemon) is ended wherever it is found; a
+warm one that does not take what it is told is ended, and starts as active; nobody may take over (the loss is too large,
+or all the others hold data of before a restore): then somebody is told, with the command that overrides it.
+Neighbours: `replicate` starts and ends what this leaves alone; `control.own` takes terms and tells replicas.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from perdure.model.decision import Advance, Change, Decision, End, Note, Promote, Take
+from perdure.model.event import Fact, Severity
+from perdure.model.owner import Candidate, Handover, Term
+from perdure.model.replica import Event, State
+from perdure.model.service import Standby
+from perdure.model.standing import Desired, Standing
+from perdure.recover import heir as heirs
+
+IN_PLACE_TRIES = 2
+"""A slot whose replicas failed so often in a row is not started in place any more while another one can take over."""
+REFUSED_KEY = "nobody takes over"
+BOUND_S = 0.5
+"""On one machine the death of a process is seen at once, and the new term is on the disk, within this; what a cold
+replica needs to start comes on top.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is due, which slots may have a process, and which are being left."""
+
+    decisions: tuple[Decision, ...] = ()
+    runs: frozenset[int] = frozenset()
+    leaving: frozenset[int] = frozenset()
+    """Slots that keep getting no requests: their replica is being handed over."""
+
+
+def decide(desired: Desired, standings: Sequence[Standing], term: Term, now: float) -> Plan:
+    """What is due for an active-passive service; deciding twice on the same facts gives the same plan."""
+    if desired.stopped:
+        return Plan()
+    older = [one for one in standings if _is_older(one, term)]
+    runs = _runs(desired, standings, term)
+    if older:
+        return Plan(tuple(_ended(one, term) for one in older if not one.state_is(State.STOPPING)), runs - {term.owner})
+    owner = next((one for one in standings if one.slot.number == term.owner), None)
+    if owner is None:
+        return Plan(_first(desired, standings, term), runs)
+    if not term.holds:
+        return Plan(_lost(owner), runs - {owner.slot.number})
+    why = _why(desired, standings, owner, term)
+    if why and owner.live:
+        return Plan(_leave(desired, owner, why, now), runs, frozenset({owner.slot.number}))
+    if why or _takes_over(desired, standings, owner):
+        taken = _take(desired, standings, term, why or "the active replica has failed")
+        return Plan(taken, runs - {owner.slot.number})
+    if owner.state_is(State.PASSIVE):
+        return Plan(_promote(desired, owner, term), runs)
+    return Plan(_unheeded(desired, standings, owner, term), runs)
+
+
+def _runs(desired: Desired, standings: Sequence[Standing], term: Term) -> frozenset[int]:
+    """Slots that may have a process: the owner's, and those of warm ones; none before the first term."""
+    wanted = {one.slot.number for one in standings if desired.wants(one.slot.number)} if term.epoch else set()
+    active = {term.owner} if term.owner is not None and term.holds and not term.busy else set()
+    if desired.service.standby is Standby.WARM:
+        return frozenset(wanted - {term.owner} | active & wanted)
+    return frozenset(active & wanted)
+
+
+def _is_older(standing: Standing, term: Term) -> bool:
+    """Whether it is active in a term that is over, as far as this host knows, and its process may still run."""
+    replica = standing.replica
+    if replica is None or not standing.live or not replica.epoch:
+        return False
+    return replica.epoch < term.epoch
+
+
+def _ended(standing: Standing, term: Term) -> Decision:
+    assert standing.replica is not None
+    sentence = f"is ended at once: it is active in epoch {standing.replica.epoch}, and the present one is {term.epoch}"
+    facts: dict[str, Fact] = {"epoch": standing.replica.epoch, "present": term.epoch}
+    return _decision("T06", standing, sentence, End(standing.slot, 0.0, failed=False), facts)
+
+
+def _first(desired: Desired, standings: Sequence[Standing], term: Term) -> tuple[Decision, ...]:
+    """Nobody of this host is the owner: somebody may have to be."""
+    if not term.takeable:
+        return ()
+    return _take(desired, standings, term, "nobody is active")
+
+
+def _lost(owner: Standing) -> tuple[Decision, ...]:
+    """The right has run out: what is active is ended, whether or not anything is wrong with it."""
+    if not owner.live or owner.state_is(State.STOPPING) or owner.replica is None or not owner.replica.epoch:
+        return ()
+    sentence = "is ended at once: the right to be active has run out, for the store did not renew it"
+    return (_decision("T07", owner, sentence, End(owner.slot, 0.0, failed=False), severity=Severity.ALARM),)
+
+
+def _why(desired: Desired, standings: Sequence[Standing], owner: Standing, term: Term) -> str:
+    """Why the owner hands over; empty when it does not, or when nobody could take it."""
+    command = _command(desired, term)
+    if _heir(desired, standings, owner, command).refusal:
+        return ""
+    number, warm = owner.slot.number, desired.service.standby is Standby.WARM
+    if not desired.wants(number):
+        return "its slot is no longer wanted"
+    if command is not None:
+        return "by command"
+    if number in desired.drained:
+        return "its slot is drained by command"
+    if warm and owner.replica is not None and desired.outdated(owner.replica):
+        return "it must be replaced, and another one stands by"
+    return "it will be full soon" if warm and owner.fills_soon else ""
+
+
+def _command(desired: Desired, term: Term) -> Handover | None:
+    """The command that is still to be carried out."""
+    wanted = desired.handover
+    if wanted is None or wanted.number <= term.handover or wanted.slot == term.owner:
+        return None
+    return wanted
+
+
+def _takes_over(desired: Desired, standings: Sequence[Standing], owner: Standing) -> bool:
+    """Whether the owner has ended, and another slot is the better way back than a new process in the same one."""
+    if owner.live or owner.replica is None:
+        return False
+    if desired.service.standby is Standby.COLD and owner.history.failures < IN_PLACE_TRIES:
+        return False
+    return not _heir(desired, standings, owner, None).refusal
+
+
+def _unheeded(desired: Desired, standings: Sequence[Standing], owner: Standing, term: Term) -> tuple[Decision, ...]:
+    """Tell that a command cannot be carried out now, and why."""
+    command = _command(desired, term)
+    if command is None:
+        return ()
+    heir = _heir(desired, standings, owner, command)
+    return (_refused(desired, heir),) if heir.refusal else ()
+
+
+def _leave(desired: Desired, owner: Standing, why: str, now: float) -> tuple[Decision, ...]:
+    """One step of the old one's way out: drained, then ended."""
+    assert owner.replica is not None
+    if owner.serving:
+        change: Change = Advance(owner.slot, Event.DRAIN_WANTED)
+        return (_decision("T03", owner, f"hands over ({why}): it is drained", change),)
+    if owner.state_is(State.STOPPING):
+        return ()
+    until_at = owner.replica.since_at + desired.service.restart.drain_timeout_s
+    if owner.state_is(State.DRAINING) and owner.in_flight != 0 and desired.service.listen and now < until_at:
+        return ()
+    end = End(owner.slot, desired.service.restart.stop_timeout_s, failed=False)
+    return (_decision("T04", owner, f"hands over ({why}): it is ended", end),)
+
+
+def _promote(desired: Desired, owner: Standing, term: Term) -> tuple[Decision, ...]:
+    """The owner stands by: it is told, and serves when it has taken it."""
+    if term.busy:
+        return ()
+    if owner.told == term.epoch:
+        return (_decision("T02", owner, "is active", Advance(owner.slot, Event.PROMOTED), {"epoch": term.epoch}),)
+    if owner.deaf:
+        sentence = "did not take what it was told: it is ended, and started as the active one"
+        end = End(owner.slot, desired.service.restart.stop_timeout_s, failed=True)
+        return (_decision("T05", owner, sentence, end, severity=Severity.WARNING),)
+    return (_decision("T08", owner, "is told that it is active", Promote(owner.slot), {"epoch": term.epoch}),)
+
+
+def _take(desired: Desired, standings: Sequence[Standing], term: Term, why: str) -> tuple[Decision, ...]:
+    """Begin a new term with the best of the others, or say why not."""
+    if term.busy:
+        return ()
+    owner = next((one for one in standings if one.slot.number == term.owner), None)
+    heir = _heir(desired, standings, owner, _command(desired, term))
+    if heir.refusal:
+        return (_refused(desired, heir),)
+    chosen = next(one for one in standings if str(one.slot) == heir.slot)
+    settled = desired.handover.number if desired.handover is not None else 0
+    loss = f"; {heir.behind_s:.1f} s of changes are lost" if heir.behind_s else ""
+    facts: dict[str, Fact] = {"epoch": term.epoch, "behind_s": round(heir.behind_s, 3), "why": why}
+    severity = Severity.INFO if owner is None else Severity.WARNING
+    change = Take(chosen.slot, settled)
+    return (_decision("T01", chosen, f"becomes the active one ({why}){loss}", change, facts, severity=severity),)
+
+
+def _refused(desired: Desired, heir: heirs.Heir) -> Decision:
+    sentence = f"nobody takes over: {heir.refusal}"
+    return Decision("T09", desired.service.name, sentence, Note(REFUSED_KEY), severity=Severity.ALARM)
+
+
+def _heir(
+    desired: Desired, standings: Sequence[Standing], owner: Standing | None, command: Handover | None
+) -> heirs.Heir:
+    """The best of the others; `command` may name one, and may accept a loss."""
+    named = command.slot if command is not None else None
+    found = [
+        Candidate(str(one.slot), "", one.data_epoch, one.behind_s, ready=one.state_is(State.PASSIVE))
+        for one in standings
+        if one is not owner
+        and desired.wants(one.slot.number)
+        and one.slot.number not in desired.drained
+        and named in (None, one.slot.number)
+        and _stands_by(desired, one, owner)
+    ]
+    data_epoch = owner.data_epoch if owner is not None else max((one.data_epoch for one in standings), default=0)
+    accepts = command is not None and command.accept_loss
+    return heirs.heir(found, data_epoch, None, accept_loss=accepts)
+
+
+def _stands_by(desired: Desired, standing: Standing, owner: Standing | None) -> bool:
+    """Whether a slot could become active. A warm one stands by, and is what is wanted now unless the owner is gone; a
+    cold one is empty, and has not failed itself. At the first start any will do.
+    """
+    if owner is None:
+        return not standing.live or standing.state_is(State.PASSIVE)
+    if desired.service.standby is Standby.COLD:
+        return not standing.live and not standing.history.failures
+    current = standing.replica is not None and not desired.outdated(standing.replica)
+    return standing.state_is(State.PASSIVE) and (current or not owner.live)
+
+
+def _decision(
+    rule: str,
+    standing: Standing,
+    sentence: str,
+    change: Change,
+    facts: dict[str, Fact] | None = None,
+    *,
+    severity: Severity = Severity.INFO,
+) -> Decision:
+    return Decision(rule, str(standing.slot), sentence, change, facts or {}, severity)

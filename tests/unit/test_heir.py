@@ -1,0 +1,28 @@
+"""Who is next: whoever loses least, and never one of an older history."""
+
+from perdure.model.owner import Candidate
+from perdure.recover import heir
+
+
+def candidate(slot: str, behind_s: float = 0.0, *, data_epoch: int = 0, ready: bool = True) -> Candidate:
+    return Candidate(slot, "here", data_epoch, behind_s, ready)
+
+
+def test_the_one_that_lacks_least_is_next_and_then_one_that_is_ready() -> None:
+    found = [candidate("notes/1", 5.0), candidate("notes/2", 1.0, ready=False), candidate("notes/3", 1.0)]
+    assert heir.heir(found, 0, None).slot == "notes/3"
+    assert heir.heir(found[:2], 0, None) == heir.Heir("notes/2", "here", 1.0)
+
+
+def test_a_loss_that_is_too_large_is_refused_with_the_command_that_accepts_it() -> None:
+    refused = heir.heir([candidate("notes/2", 61.0)], 0, 60.0)
+    assert "perdure promote notes notes/2 --accept-loss" in refused.refusal
+    assert not heir.heir([candidate("notes/2", 61.0)], 0, 60.0, accept_loss=True).refusal
+    assert not heir.heir([candidate("notes/2", 60.0)], 0, 60.0).refusal
+
+
+def test_data_of_an_older_history_is_never_served_whatever_is_accepted() -> None:
+    old = candidate("notes/2", data_epoch=1)
+    assert "restore" in heir.heir([old], 2, None, accept_loss=True).refusal
+    assert heir.heir([old, candidate("notes/3", 9.0, data_epoch=2)], 2, None).slot == "notes/3"
+    assert heir.heir([], 0, None).refusal

@@ -1,0 +1,126 @@
+"""Owning: a term is begun, a replica is told of it, and what fails is told and tried again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from facts import replica, service
+from test_claim import Hand, Shelf
+
+from perdure.control.own import Owners
+from perdure.control.world import ServiceState, SlotState, World
+from perdure.detect import suspect
+from perdure.model.decision import Decision, Promote, Take
+from perdure.model.errors import UnavailableError
+from perdure.model.event import Severity
+from perdure.model.owner import Terms
+from perdure.model.replica import Slot, State
+from perdure.model.service import Mode, Role, Standby
+from perdure.model.standing import Desired
+from perdure.ports.role import Duty, Listener
+
+WEB = service(mode=Mode.ACTIVE_PASSIVE, standby=Standby.WARM, role=Role(http="/role"))
+
+
+@dataclass
+class Told:
+    """Roles that are written down; `deaf` does not take them."""
+
+    deaf: bool = False
+    duties: list[Duty] = field(default_factory=list)
+
+    def write(self, duty: Duty) -> None:
+        self.duties.append(duty)
+
+    async def tell(self, duty: Duty, listener: Listener) -> None:
+        self.write(duty)
+        if self.deaf:
+            raise UnavailableError("it did not take its role: HTTP 500", "perdure logs")
+
+    def variables(self, service: str, slot: str) -> tuple[tuple[str, str], ...]:
+        return (("PERDURE_STATE", f"/slots/{slot}"),)
+
+
+class Case:
+    """One service with a warm replica that stands by in slot 2."""
+
+    def __init__(self) -> None:
+        self.clock, self.shelf, self.roles = Hand(), Shelf(), Told()
+        self.touched: list[str] = []
+        self.told: list[str] = []
+        slot = SlotState(Slot("web", 2), replica(2, State.PASSIVE))
+        self.service = ServiceState(Desired(WEB, "web@1", 3), suspect.policy(WEB), {2: slot})
+        self.slot = slot
+        world = World({"web": self.service})
+        words = iter(range(1000))
+        self.owners = Owners(
+            self.clock,
+            self.shelf,  # type: ignore[arg-type]  # a claim needs no more of a store
+            world,
+            self.roles,
+            "here",
+            Terms(rivals=False),
+            lambda: str(next(words)),
+            self.touched.append,
+            self.tell,
+        )
+
+    def tell(
+        self,
+        rule: str,
+        subject: str,
+        sentence: str,
+        severity: Severity = Severity.INFO,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.told.append(rule)
+
+    async def do(self, change: Take | Promote) -> None:
+        self.owners.act(self.service, Decision("T01", "web/2", "it is so", change))
+        assert self.owners.term(self.service).busy
+        await self.owners.rest()
+        self.service.term = self.owners.term(self.service)
+
+
+async def test_before_the_record_was_read_nothing_may_be_taken() -> None:
+    case = Case()
+    assert not case.owners.term(case.service).takeable
+    await case.owners.step()
+    assert case.owners.term(case.service).takeable
+
+
+async def test_a_term_is_begun_and_the_replica_is_told_its_epoch() -> None:
+    case = Case()
+    await case.owners.step()
+    await case.do(Take(Slot("web", 2), 5))
+    term = case.service.term
+    assert (term.owner, term.epoch, term.handover, term.holds) == (2, 1, 5, True)
+    await case.do(Promote(Slot("web", 2)))
+    assert case.slot.told == 1 and case.roles.duties[-1].role == "active" and case.roles.duties[-1].epoch == 1
+    assert "web" in case.touched
+
+
+async def test_who_does_not_take_its_role_is_told_of_and_counted() -> None:
+    case = Case()
+    case.roles.deaf = True
+    await case.owners.step()
+    await case.do(Take(Slot("web", 2)))
+    await case.do(Promote(Slot("web", 2)))
+    assert (case.slot.told, case.slot.refusals, case.told) == (0, 1, ["T10"])
+
+
+async def test_a_replica_is_told_its_role_when_it_starts() -> None:
+    case = Case()
+    case.owners.introduce(case.service, case.slot)
+    assert case.roles.duties[-1].role == "passive"
+    assert dict(case.owners.variables(case.service, case.slot))["PERDURE_ROLE"] == "passive"
+
+
+async def test_a_service_that_is_active_active_has_no_term_and_no_role() -> None:
+    case = Case()
+    plain = service()
+    case.service.desired = Desired(plain, "web@1", 3)
+    await case.owners.step()
+    case.owners.introduce(case.service, case.slot)
+    assert not case.owners.tenures and not case.roles.duties
+    assert case.owners.variables(case.service, case.slot) == ()
