@@ -2,8 +2,8 @@
 
 `--quick` is for a look after a change (some ten minutes); without it the figures are those of the documents (some
 hours, most of them for the thousand simulated days). Names on the command line choose: traffic, failure, faults,
-control, days, detectors. The last one replays recorded heartbeats, which are not part of this repository, and so runs
-only with `--traces FOLDER`.
+takeover, control, days, detectors. The last one replays recorded heartbeats, which are not part of this repository,
+and so runs only with `--traces FOLDER`.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import control, days, detectors, failure, faults, traffic
+from bench import control, days, detectors, failure, faults, takeover, traffic
 from bench.processes import RESULTS, BenchError
 from bench.report import Report, publish
 
@@ -24,17 +24,20 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run what is asked for; the exit code is 1 when a bench could not run."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measures Perdure beside its rivals.")
     parser.add_argument(
-        "names", nargs="*", metavar="traffic|failure|faults|control|days|detectors", help="which benches; all without"
+        "names",
+        nargs="*",
+        metavar="traffic|failure|faults|takeover|control|days|detectors",
+        help="which benches; all without",
     )
     parser.add_argument("--quick", action="store_true", help="fewer and shorter measurements")
-    parser.add_argument("--trials", type=int, help="of each fault (failure 30, faults 10; --quick: 3 and 1)")
+    parser.add_argument("--trials", type=int, help="of each fault (failure and takeover 30, faults 10)")
     parser.add_argument("--side", action="append", default=[], help="failure, faults: only sides named so, or in part")
     numbers = [row.number for row in faults.catalogue.ROWS]
     named = [fault.name.lower() for fault in failure.Fault] + sorted({*numbers, *(one.split()[0] for one in numbers)})
     parser.add_argument("--fault", action="append", default=[], choices=named, help="failure, faults: only this one")
     parser.add_argument("--traces", type=Path, help="detectors: a folder of CSV files: sequence, sent_s, arrived_s")
     parser.add_argument("--days", type=float, help="days: replica-days that are simulated (1,000; --quick: 20)")
-    parser.add_argument("--processes", type=int, default=2, help="days: that simulate side by side (2)")
+    parser.add_argument("--processes", type=int, default=2, help="days, takeover: that simulate at once (2)")
     said = parser.parse_args(words)
     harm = failure.QUICK if said.quick else failure.Extent()
     if said.trials is not None:
@@ -45,11 +48,15 @@ def main(words: Sequence[str] | None = None) -> int:
     simulated = dataclasses.replace(days.QUICK if said.quick else days.Extent(), processes=said.processes)
     if said.days is not None:
         simulated = dataclasses.replace(simulated, replica_days=said.days)
+    taken = takeover.QUICK if said.quick else takeover.Extent(processes=said.processes)
+    if said.trials is not None:
+        taken = dataclasses.replace(taken, trials=said.trials)
     kinds = [fault for fault in failure.Fault if fault.name.lower() in said.fault]
     benches: dict[str, Callable[[Path], Report]] = {
         "traffic": lambda directory: traffic.run(traffic.QUICK if said.quick else traffic.Extent(), directory),
         "failure": lambda directory: asyncio.run(failure.run(harm, directory, said.side, kinds)),
         "faults": lambda directory: asyncio.run(faults.run(many, directory, said.side, said.fault)),
+        "takeover": lambda directory: asyncio.run(takeover.run(taken, directory)),
         "control": lambda directory: control.run(control.QUICK if said.quick else control.Extent(), directory),
         "days": lambda _: days.run(simulated),
     }

@@ -13,7 +13,7 @@ from pathlib import Path
 from perdure.model.replica import TABLE, State
 
 SOURCE = Path(__file__).parent.parent / "src" / "perdure"
-RULE = re.compile(r"[SPRTACW]\d\d")
+RULE = re.compile(r"[SPRTDACW]\d\d")
 SENTENCES = {"sentence", "what"}
 """Names under which the source keeps a sentence before it hands it on."""
 TOLD = {
@@ -21,6 +21,8 @@ TOLD = {
     "R05": "half of the replicas or more show the same sign (...): the cause is shared, nobody is isolated",
     "R10": "ended by itself: ... / ended as it was told (...)",
     "P13": "tells a wrong time: ... / ... of ... replicas tell a wrong time (...): the cause is shared",
+    "D01": "... (why snapshots are not taken, or not followed)",
+    "D03": "... was restored aside and checked in ... s",
     "T10": "did not take its role: ...",
     "A11": "cannot be carried out now: ...",
     "C01": "... is new: it is started / is replaced by ... / is scaled ... / is no longer declared",
@@ -31,6 +33,7 @@ FAMILIES = {
     "P": "Prevent: replicas, members, and the retry budget",
     "R": "Recover: isolation, restart, and what ended by itself",
     "T": "Take over: who of an active-passive service is active",
+    "D": "Data: snapshots, and what follows them",
     "A": "The agent: the balancer, the store, and the daemon itself",
     "C": "Commands of a person",
     "W": "Weaknesses that `perdure doctor` names",

@@ -22,6 +22,7 @@ from perdure.model.evidence import Beat, Exited, Held, Outcome, Probed, Served, 
 from perdure.model.owner import Term
 from perdure.model.replica import Exit, Replica, Slot, State
 from perdure.model.service import Address, Check, CheckKind, CheckRole, Heartbeat, Limits, Mode, Service, Standby
+from perdure.model.snapshot import Keeping, StateKind
 from perdure.model.standing import Desired
 from perdure.model.traffic import Admin, Backend, Counters, Server
 
@@ -85,6 +86,7 @@ class Interpreter(Owning):
             limits=Limits(memory_bytes=int(given["memory"]) * 1_000_000 if "memory" in given else None),
             mode=Mode.ACTIVE_PASSIVE if "standby" in given else Mode.ACTIVE_ACTIVE,
             standby=Standby(given.get("standby", "cold")),
+            state=Keeping(StateKind.FILES, max_loss_s=float(given["loss"])) if "loss" in given else None,
         )
         wanted = Desired(declared, f"{name}@1", declared.replicas)
         self.world.services[name] = ServiceState(wanted, suspect.policy(declared), term=Term(takeable=True))

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from listed import VirtualClock
+
 from perdure.control.world import ServiceState
 from perdure.model.decision import Promote, Take
 from perdure.model.owner import Handover, Term
@@ -17,6 +19,7 @@ class Owning:
     """Commands for active-passive services; `interpreter.Interpreter` has the rest."""
 
     deaf: set[int]
+    clock: VirtualClock
     _service: ServiceState
     _wanted: Desired
     _later: Callable[[float, Callable[[], None]], None]
@@ -27,6 +30,15 @@ class Owning:
         last = self._wanted.handover.number if self._wanted.handover is not None else 0
         slot = Slot.parse(target).number if "/" in target else None
         self._want(handover=Handover(last + 1, slot, "accept-loss" in options))
+
+    def do_behind(self, slot: str, seconds: str) -> None:
+        """`behind notes/2 30`: the last state of the active one cannot be read, and this slot's is so old."""
+        self._service.lossy = True
+        self._service.preserved.current_at[Slot.parse(slot).number] = self.clock.now() - float(seconds)
+
+    def do_unsaved(self, slot: str) -> None:
+        """`unsaved notes/1`: it holds changes that nobody has copied."""
+        self._service.slots[Slot.parse(slot).number].unsaved = True
 
     def do_right_lost(self) -> None:
         """`right-lost`: the store has not renewed the right in time."""

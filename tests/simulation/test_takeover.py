@@ -4,7 +4,7 @@ import pytest
 
 from perdure.sim import takeover
 
-RUNS = 15
+RUNS = 8
 """Of ten minutes each; `python -m bench takeover` makes ten thousand takeovers."""
 
 

@@ -10,6 +10,8 @@ from perdure.model.errors import ConfigError, Problem
 
 FOLDER = Path("/srv/shop")
 
+PASSIVE = 'mode = "active-passive"\n'
+
 
 def parsed(text: str) -> model.Deployment:
     return load.parse(text, FOLDER)
@@ -178,6 +180,15 @@ def test_the_sentence_of_the_style_guide_is_word_for_word() -> None:
         ("role = { file = true }", "role", 'only with mode = "active-passive"', "set the mode"),
         ('mode = "active-passive"\nrole = { file = true }', "role", "only for warm replicas", 'standby = "warm"'),
         ('mode = "active-passive"\nstandby = "warm"', "role", "exactly one of signal", 'standby = "cold"'),
+        ('state = { kind = "files" }', "state", 'only with mode = "active-passive"', "set the mode"),
+        (f'{PASSIVE}state = {{ kind = "sqlite" }}', "state.path", "is missing", "perdure docs state"),
+        (f'{PASSIVE}state = {{ kind = "files", path = "../x" }}', "state.path", "leads out", "$PERDURE_STATE"),
+        (f'{PASSIVE}state = {{ kind = "files", path = "/x" }}', "state.path", "leads out", "$PERDURE_STATE"),
+        (f'{PASSIVE}state = {{ kind = "command", take = "a" }}', "state.restore", "is missing", ""),
+        (f'{PASSIVE}state = {{ kind = "files", check = "SELECT 1" }}', "state.check", "no meaning", ""),
+        (f'{PASSIVE}state = {{ kind = "files", before = "a" }}', "state.before", 'consistency = "command"', ""),
+        (f'{PASSIVE}state = {{ kind = "files", consistency = "command", before = "a" }}', "state.after", "missing", ""),
+        (f'{PASSIVE}state = {{ kind = "sqlite", path = "a", every = "0.1s" }}', "state.every", "at least 1s", ""),
         (
             'mode = "active-passive"\nstandby = "warm"\nrole = { file = true, http = "/role" }',
             "role",

@@ -48,6 +48,7 @@ class Case:
         self.clock, self.shelf, self.roles = Hand(), Shelf(), Told()
         self.touched: list[str] = []
         self.told: list[str] = []
+        self.readable = True
         slot = SlotState(Slot("web", 2), replica(2, State.PASSIVE))
         self.service = ServiceState(Desired(WEB, "web@1", 3), suspect.policy(WEB), {2: slot})
         self.slot = slot
@@ -63,7 +64,11 @@ class Case:
             lambda: str(next(words)),
             self.touched.append,
             self.tell,
+            self.catch_up,
         )
+
+    async def catch_up(self, service: ServiceState, slot: Slot) -> bool:
+        return self.readable
 
     def tell(
         self,
@@ -98,6 +103,16 @@ async def test_a_term_is_begun_and_the_replica_is_told_its_epoch() -> None:
     await case.do(Promote(Slot("web", 2)))
     assert case.slot.told == 1 and case.roles.duties[-1].role == "active" and case.roles.duties[-1].epoch == 1
     assert "web" in case.touched
+
+
+async def test_when_the_last_state_cannot_be_copied_it_is_decided_anew_what_may_be_lost() -> None:
+    case = Case()
+    await case.owners.step()
+    case.readable = False
+    await case.do(Take(Slot("web", 2)))
+    assert case.service.lossy and case.service.term.owner is None
+    await case.do(Take(Slot("web", 2)))
+    assert not case.service.lossy and case.service.term.owner == 2
 
 
 async def test_who_does_not_take_its_role_is_told_of_and_counted() -> None:

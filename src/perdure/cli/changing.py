@@ -63,15 +63,21 @@ def scale(
 
 def promote(
     target: Target,
+    slot: Annotated[
+        str | None, typer.Argument(metavar="[SLOT]", help="Which one (notes/2, or 2); else whichever loses least.")
+    ] = None,
     accept_loss: Annotated[
         bool, typer.Option("--accept-loss", help="Also if changes are lost that max_loss protects.")
     ] = False,
+    *,
     no_wait: options.NoWait = False,
     timeout: options.Timeout = waiting.DEFAULT_TIMEOUT,
     file: options.File = None,
 ) -> None:
     """Make another replica of an active-passive service the active one, without failing a request."""
     client = api.Client(options.deployment_paths(file))
+    if slot is not None:
+        target = slot if "/" in slot else f"{target}/{slot}"
     body = {"target": target, "accept_loss": accept_loss}
     _carry_out(client, "promote", body, None if no_wait else timeout)
 

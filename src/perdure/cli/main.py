@@ -1,8 +1,8 @@
 """The command `perdure`: every command is registered here, and every error becomes a sentence and an exit code.
 
 The reader's path begins here: a command asks the daemon through `client`, and the daemon is started by `launching`.
-Commands live in `declaring` (the file), `running`, `looking`, `changing` and `retrying`; their heavy imports happen
-inside them.
+Commands live in `declaring` (the file), `running`, `looking`, `changing`, `keeping` and `retrying`; their heavy imports
+happen inside them.
 """
 
 import errno
@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from perdure import __version__
-from perdure.cli import changing, declaring, failure, looking, options, retrying, running, terminal
+from perdure.cli import changing, declaring, failure, keeping, looking, options, retrying, running, terminal
 from perdure.model import errors
 
 _EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in failure.EXIT_CODES) + "."
@@ -22,6 +22,7 @@ _PANELS = (
     ("Run", (running.up, running.down, running.reload)),
     ("Look", (looking.status, looking.explain, looking.events, looking.logs)),
     ("Change", (changing.restart, changing.drain, changing.undrain, changing.scale, changing.promote)),
+    ("Data", (keeping.mark,)),
     ("The file", (declaring.init, declaring.check, declaring.doctor, declaring.docs)),
 )
 
@@ -71,6 +72,7 @@ def version() -> None:
 for _panel, _commands in _PANELS:
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
+app.add_typer(keeping.app, name="snapshot", rich_help_panel="Data")
 # Options after the first word belong to the command that is repeated.
 app.command(rich_help_panel=_ALONE, context_settings={"allow_interspersed_args": False})(retrying.retry)
 app.command(rich_help_panel=_ALONE)(sim)

@@ -100,6 +100,9 @@ def reference() -> str:
 
 
 def _section(name: str, command: Any) -> str:
+    if hasattr(command, "commands"):
+        parts = [_section(f"{name} {one}", part) for one, part in command.commands.items()]
+        return "\n".join([f"## perdure {name}\n\n{command.help.strip()}\n", *parts])
     arguments = " ".join(_argument(one) for one in command.params if one.param_type_name == "argument")
     title = f"## perdure {name}\n\n`perdure {name} {arguments}".rstrip() + "`\n\n"
     notes = f"\n\n{_NOTES[name]}" if name in _NOTES else ""

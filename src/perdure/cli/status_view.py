@@ -46,14 +46,17 @@ def _services(services: Document) -> Iterator[Text]:
         if number:
             yield Text()
         yield _headline(name, service)
+        if service.get("mode") == "active-passive":
+            yield _line(("  " + _ownership(service), "bright_black"))
         if not tables[name]:
             yield _line(("  no replica runs", "bright_black"))
             continue
         yield _row([(title, "bright_black") for title in _HEADER], widths)
         for replica, cells in zip(service["replicas"], tables[name], strict=True):
             yield _row(cells, widths)
-            if replica.get("sentence") and replica.get("state") not in _SENTENCE_STATES:
-                yield _line((" " * (widths[0] + 4) + terminal.harmless(str(replica["sentence"])), "bright_black"))
+            said = _said(replica)
+            if said:
+                yield _line((" " * (widths[0] + 4) + terminal.harmless(said), "bright_black"))
 
 
 def _headline(name: str, service: Document) -> Text:
@@ -68,8 +71,36 @@ def _headline(name: str, service: Document) -> Text:
     return _line(*words)
 
 
+def _ownership(service: Document) -> str:
+    """Who is the owner, how soon another one would be, and what is kept of the state."""
+    words = [f"owner {service['owner']}, epoch {service['epoch']}" if service.get("owner") else "no owner"]
+    bound = service.get("takeover_bound_s")
+    words.append("takeover within " + ("unknown" if bound is None else f"{bound:.1f} s"))
+    data = service.get("data")
+    if data is None:
+        return "; ".join(words)
+    if data.get("problem"):
+        return "; ".join([*words, f"NO SNAPSHOTS: {terminal.harmless(str(data['problem']))}"])
+    last, proven = data.get("last"), data.get("proven")
+    if last is None:
+        return "; ".join([*words, "no snapshot yet"])
+    words.append(f"{data['snapshots']} snapshots, the last {terminal.span(last['age_s'])} ago")
+    restores = f"restores in {proven['proven']['took_s']:.1f} s" if proven is not None else "not proven to restore yet"
+    return "; ".join([*words, restores])
+
+
+def _said(replica: Document) -> str:
+    """What is to be said of a replica beside its numbers."""
+    lag = replica.get("lag_s")
+    if replica.get("state") in ("passive", "stopped") and lag is not None and replica.get("role") == "passive":
+        return f"stands by with the state of {terminal.span(lag)} ago"
+    return "" if replica.get("state") in _SENTENCE_STATES else str(replica.get("sentence") or "")
+
+
 def _cells(replica: Document) -> Sequence[Cell]:
     state = str(replica.get("state") or "unknown")
+    if state == "stopped" and replica.get("role") == "passive" and replica.get("standby"):
+        state = "passive"
     restarts = replica.get("restarts")
     return (
         (str(replica.get("slot")), ""),
@@ -91,7 +122,7 @@ def _release(name: str) -> str:
 def _suspicion(share: float | None) -> Cell:
     if share is None:
         return "unknown", terminal.style("unknown")
-    colour = "red" if share >= 1 else "yellow" if share >= 0.25 else "bright_black"
+    colour = "red" if share >= 1 else "yellow" if share >= 0.5 else "bright_black"
     return f"{terminal.bar(share, 5)} {share * 100:.0f} %", colour
 
 

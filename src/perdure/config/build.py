@@ -10,6 +10,7 @@ from pathlib import Path
 
 from perdure.config import schema
 from perdure.model import service as model
+from perdure.model import snapshot
 
 Variables = Mapping[str, Mapping[str, str]]
 """Service -> what its env_files hold."""
@@ -88,6 +89,25 @@ def role(section: schema.Role) -> model.Role:
     return model.Role(section.signal, section.command or (), section.http, section.timeout)
 
 
+def state(section: schema.State, folder: Path) -> snapshot.Keeping:
+    """Make what must survive, and how."""
+    return snapshot.Keeping(
+        snapshot.StateKind(section.kind),
+        section.path,
+        section.every,
+        section.keep,
+        snapshot.Consistency(section.consistency or snapshot.Consistency.PAUSE),
+        section.max_loss,
+        section.take or (),
+        section.restore or (),
+        section.before or (),
+        section.after or (),
+        section.check,
+        absolute(folder, section.key_file) if section.key_file is not None else "",
+        section.drill_every,
+    )
+
+
 def retry(section: schema.Retry) -> model.Retry:
     """Fill in what is not given: a try gets its part of the deadline, the deadline has room for all tries."""
     default = model.Retry()
@@ -107,6 +127,7 @@ def _service(name: str, section: schema.Service, folder: Path, variables: Mappin
         mode=model.Mode(section.mode),
         standby=model.Standby(section.standby or model.Standby.COLD),
         role=role(section.role) if section.role is not None else None,
+        state=state(section.state, folder) if section.state is not None else None,
         protocol=model.Protocol(section.protocol),
         listen=section.listen,
         trusted_proxies=section.trusted_proxies,

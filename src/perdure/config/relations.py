@@ -26,6 +26,7 @@ def problems(reading: Reading) -> Iterator[Problem]:
         yield from _fixed_port(reading, name, service)
         yield from _only_for_http(reading, name, service)
         yield from _standby(reading, name, service)
+        yield from _state(reading, name, service)
         yield from _environment(reading, name)
         yield from _checks(reading, name, service)
         yield from _digest(reading, name)
@@ -84,7 +85,12 @@ def _standby(reading: Reading, name: str, service: schema.Service) -> Iterator[P
         return
     role = explain.value_at(reading.raw, (*at, "role"))
     if service.mode != "active-passive":
-        for key, given in (("standby", service.standby is not None), ("role", role is not None)):
+        state = explain.value_at(reading.raw, (*at, "state"))
+        for key, given in (
+            ("standby", service.standby is not None),
+            ("role", role is not None),
+            ("state", state is not None),
+        ):
             if given:
                 path = explain.path_text((*at, key))
                 yield Problem(path, 'has a meaning only with mode = "active-passive"', "remove it, or set the mode")
@@ -103,6 +109,37 @@ def _standby(reading: Reading, name: str, service: schema.Service) -> Iterator[P
         path = explain.path_text((*at, "role"))
         sentence = f"must have exactly one of signal, command, http and file (got {found})"
         yield Problem(path, sentence, 'a program that cannot be told needs standby = "cold"')
+
+
+def _state(reading: Reading, name: str, service: schema.Service) -> Iterator[Problem]:
+    """Each kind of state has keys of its own."""
+    at = ("service", name, "state")
+    state = service.state
+    if state is None or not reading.sound(*at):
+        return
+    belongs = {
+        "take": state.kind == "command",
+        "restore": state.kind == "command",
+        "path": state.kind != "command",
+        "check": state.kind == "sqlite",
+        "consistency": state.kind == "files",
+        "before": state.consistency == "command",
+        "after": state.consistency == "command",
+    }
+    given = explain.value_at(reading.raw, at)
+    for key, fits in belongs.items():
+        if isinstance(given, dict) and key in given and not fits:
+            kind = 'consistency = "command"' if key in ("before", "after") else "this kind of state"
+            yield Problem(explain.path_text((*at, key)), f"has no meaning with {kind}", "see `perdure docs state`")
+    needed = {"command": ("take", "restore"), "sqlite": ("path",), "files": ()}[state.kind]
+    if state.consistency == "command":
+        needed = (*needed, "before", "after")
+    for key in needed:
+        if isinstance(given, dict) and key not in given:
+            yield Problem(explain.path_text((*at, key)), "is missing", "see `perdure docs state`")
+    if state.path.startswith("/") or ".." in state.path.split("/"):
+        sentence = "leads out of the directory that each slot has of its own"
+        yield Problem(explain.path_text((*at, "path")), sentence, "write it relative to $PERDURE_STATE")
 
 
 def _environment(reading: Reading, name: str) -> Iterator[Problem]:

@@ -10,12 +10,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from perdure.config import kinds
 from perdure.model import service as model
+from perdure.model import snapshot
 
 _SERVICE = model.Service("web", ("true",))
 _CHECK = model.Check(model.CheckKind.TCP)
 _CANARY = model.Check(model.CheckKind.HTTP)
 _RETRY = model.Retry()
 _ROLE = model.Role()
+_KEEPING = snapshot.Keeping(snapshot.StateKind.FILES)
 _RESTART = model.Restart()
 _LIMITS = model.Limits()
 _LOG = model.Log()
@@ -124,6 +126,52 @@ class Role(Section):
     )
     timeout: Annotated[float, kinds.duration(0.1, 300)] = Field(
         default=_ROLE.timeout_s, description="How long the command or the request may take."
+    )
+
+
+class State(Section):
+    """What of an active-passive service must survive, and how it is copied to those that stand by."""
+
+    kind: Annotated[str, kinds.choice("files", "sqlite", "command")] = Field(
+        description="A directory, an SQLite database, or what a command writes."
+    )
+    path: Annotated[str, kinds.LINE] = Field(
+        default=_KEEPING.path, description="The directory or the database, below $PERDURE_STATE of each slot."
+    )
+    every: Annotated[float, kinds.duration(1, 604_800)] = Field(
+        default=_KEEPING.every_s, description="Time from one snapshot to the next."
+    )
+    keep: Annotated[int, kinds.whole(1, 100_000)] = Field(
+        default=_KEEPING.keep, description="Snapshots that are kept, beside those that somebody relies on."
+    )
+    consistency: Annotated[str | None, kinds.choice("pause", "command", "none")] = Field(
+        default=None,
+        description="Only for files: the process is stopped for the copy (`pause`, the default), told before and after"
+        " it (`command`), or goes on (`none`).",
+    )
+    before: Annotated[tuple[str, ...] | None, kinds.WORDS] = Field(
+        default=None, description="With consistency = `command`: run before the copy."
+    )
+    after: Annotated[tuple[str, ...] | None, kinds.WORDS] = Field(
+        default=None, description="With consistency = `command`: run after the copy, also after one that failed."
+    )
+    take: Annotated[tuple[str, ...] | None, kinds.WORDS] = Field(
+        default=None, description="With kind = `command`: writes the state to its standard output."
+    )
+    restore: Annotated[tuple[str, ...] | None, kinds.WORDS] = Field(
+        default=None, description="With kind = `command`: reads it from its standard input."
+    )
+    max_loss: Annotated[float | None, kinds.duration(0, 31_536_000)] = Field(
+        default=None, description="A replica that lacks more of the present does not take over by itself."
+    )
+    check: Annotated[str, kinds.TEXT] = Field(
+        default=_KEEPING.check, description="Only for sqlite: a query whose first value must be true of each restore."
+    )
+    key_file: Annotated[str | None, kinds.LINE] = Field(
+        default=None, description="A file with 64 hexadecimal digits: snapshots are encrypted with it."
+    )
+    drill_every: Annotated[float, kinds.duration(60, 31_536_000)] = Field(
+        default=_KEEPING.drill_every_s, description="A snapshot is restored aside and checked at least so often."
     )
 
 
@@ -262,6 +310,7 @@ class Service(Section):
     digest: Digest | None = Field(default=None, description="What must be equal on all replicas.")
     canary: Canary | None = Field(default=None, description="Synthetic requests.")
     heartbeat: Heartbeat | None = Field(default=None, description="How often replicas tell.")
+    state: State | None = Field(default=None, description="What of it must survive; only for active-passive.")
     role: Role | None = Field(default=None, description="How a warm replica is told that it is active now.")
     retry: Retry = Field(default=Retry(), description="Repeated requests.")
     restart: Restart = Field(default=Restart(), description="Ending and starting replicas.")
@@ -299,6 +348,7 @@ SECTIONS: dict[str, type[Section]] = {
     "service.canary.expect": Expect,
     "service.heartbeat": Heartbeat,
     "service.role": Role,
+    "service.state": State,
     "service.retry": Retry,
     "service.restart": Restart,
     "service.limits": Limits,

@@ -17,6 +17,7 @@ from perdure.control.carry import Cargo, Carrier
 from perdure.control.execute import Executor
 from perdure.control.monitor import Monitor
 from perdure.control.own import Owners
+from perdure.control.preserve import Preserver
 from perdure.control.record import Recorder
 from perdure.control.survey import Surveyor
 from perdure.control.world import ServiceState, SlotState, World
@@ -59,6 +60,7 @@ class Agent:
     carrier: Carrier
     surveyor: Surveyor
     owners: Owners
+    preserver: Preserver
     loop_at: float = 0.0
     """When the last turn was completed."""
     wanted_revision: int = 0

@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from perdure import __version__
-from perdure.control import logs, metrics, status
+from perdure.control import api_snapshots, keepsakes, logs, metrics, status
 from perdure.control.agent import Agent
 from perdure.control.controller import Controller
 from perdure.model import codec
@@ -93,6 +93,7 @@ def make(office: Office) -> FastAPI:
     _present(app, office)
     _history(app, office)
     _commands(app, office)
+    api_snapshots.routes(app, keepsakes.Keepsakes(office.agent.preserver))
     return app
 
 
@@ -102,7 +103,7 @@ def _present(app: FastAPI, office: Office) -> None:
     @app.get("/v1/status", summary="All services, replicas, the daemon and HAProxy")
     async def get_status() -> dict[str, Any]:
         return {
-            "services": status.services(agent.world, agent.clock.now()),
+            "services": status.services(agent.world, agent.clock.now(), agent.clock.wall()),
             "daemon": office.daemon(),
             "balancer": balancer(agent),
         }

@@ -1,6 +1,6 @@
 """Puts an agent together from its ports: the same for the real world (`daemon`) and the simulated one (`sim`)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from perdure.control.agent import Agent
@@ -9,16 +9,18 @@ from perdure.control.execute import Executor
 from perdure.control.monitor import Monitor
 from perdure.control.observe import Observer
 from perdure.control.own import Owners
+from perdure.control.preserve import Preserver
 from perdure.control.record import Recorder
 from perdure.control.surroundings import Surroundings
 from perdure.control.survey import Surveyor
 from perdure.control.tell import Tell
 from perdure.control.world import SlotState, World
-from perdure.model.event import Fact, Severity
+from perdure.model.event import Severity
 from perdure.model.owner import Terms
 from perdure.ports.balancer import Balancer
 from perdure.ports.clock import Clock
 from perdure.ports.host import Host
+from perdure.ports.keeper import Keeper
 from perdure.ports.prober import Prober
 from perdure.ports.role import Roles
 from perdure.ports.runner import Runner
@@ -36,6 +38,7 @@ class Parts:
     prober: Prober
     balancer: Balancer
     roles: Roles
+    keeper: Keeper
     jitter: Callable[[], float]
     host_name: str = "here"
     """Who this host is in records of ownership."""
@@ -55,16 +58,9 @@ def agent(parts: Parts, ports: range, surroundings: Surroundings) -> Agent:
     def touch(service: str) -> None:
         made.touch(service)
 
-    def tell(
-        rule: str,
-        subject: str,
-        sentence: str,
-        severity: Severity = Severity.INFO,
-        facts: Mapping[str, Fact] | None = None,
-    ) -> None:
-        made.tell(rule, subject, sentence, severity, facts)
-
-    owners = _owners(parts, world, touch, tell)
+    tell: Tell = lambda *words, **facts: made.tell(*words, **facts)  # noqa: E731
+    preserver = _preserver(parts, world, environment, touch, tell)
+    owners = _owners(parts, world, preserver, touch, tell)
     observer = Observer(world, parts.runner, touch, tell)
     carrier = Carrier(parts.balancer, parts.clock, observer.on_reading, tell)
     observer.on_paused = carrier.excuse
@@ -99,11 +95,25 @@ def agent(parts: Parts, ports: range, surroundings: Surroundings) -> Agent:
         carrier,
         Surveyor(parts.clock, world, monitor, parts.host, observer.sampler, touch),
         owners,
+        preserver,
     )
     return made
 
 
-def _owners(parts: Parts, world: World, touch: Callable[[str], None], tell: Tell) -> Owners:
+def _preserver(
+    parts: Parts,
+    world: World,
+    environment: Callable[[SlotState], tuple[tuple[str, str], ...]],
+    touch: Callable[[str], None],
+    tell: Tell,
+) -> Preserver:
+    def directory_of(service: str, slot: str) -> str:
+        return dict(parts.roles.variables(service, slot))["PERDURE_STATE"]
+
+    return Preserver(parts.clock, parts.keeper, world, directory_of, environment, parts.jitter, touch, tell)
+
+
+def _owners(parts: Parts, world: World, preserver: Preserver, touch: Callable[[str], None], tell: Tell) -> Owners:
     """On one machine, whose store nobody else reaches, there are no rivals."""
     return Owners(
         parts.clock,
@@ -115,6 +125,7 @@ def _owners(parts: Parts, world: World, touch: Callable[[str], None], tell: Tell
         lambda: f"{int(parts.jitter() * 2**52):x}",
         touch,
         tell,
+        preserver.caught_up,
     )
 
 

@@ -28,6 +28,7 @@ from perdure.adapters.host import KernelHost
 from perdure.adapters.prober import Probers
 from perdure.adapters.role import RoleFiles
 from perdure.adapters.runner.process import Processes
+from perdure.adapters.state.client import Keepers
 from perdure.adapters.store.sqlite import SQLiteStore
 from perdure.config import load, preflight
 from perdure.control import adopt, api, assemble, beats, follow, journal, lock, logs, paths, persist, serve
@@ -61,8 +62,10 @@ class Daemon:
             haproxy = HAProxy(where.run, found, SystemClock())
             async with beats.listen(where, store) as ears:
                 roles = RoleFiles(where.slots, runner)
+                keeper = Keepers(where.snapshots, lambda service: _key_file(agent, service))
+                random = secrets.SystemRandom().random
                 parts = assemble.Parts(
-                    SystemClock(), store, runner, KernelHost(), Probers(), haproxy, roles, secrets.SystemRandom().random
+                    SystemClock(), store, runner, KernelHost(), Probers(), haproxy, roles, keeper, random
                 )
                 agent = assemble.agent(parts, self._deployment.ports, ears.surroundings)
                 agent.carrier.version = found.version
@@ -101,6 +104,7 @@ class Daemon:
             "carry the traffic": agent.carrier.run(),
             "turn the loop": agent.run(),
             "keep the terms": agent.owners.run(),
+            "preserve state": agent.preserver.run(),
             "rotate the logs": logs.rotate(agent.world, runner),
             "serve the API": serve.serve(api.make(office), self._where.api),
             "end everything when told to": self._leave(agent),
@@ -111,6 +115,7 @@ class Daemon:
             for task in tasks:
                 task.cancel()
         await agent.monitor.close()
+        await agent.preserver.close()
         await agent.recorder.settled()
 
     def _on_signals(self, controller: Controller) -> None:
@@ -156,6 +161,13 @@ class Daemon:
             "cpu_s": usage.ru_utime + usage.ru_stime,
             "memory_bytes": psutil.Process().memory_info().rss,
         }
+
+
+def _key_file(agent: Agent, service: str) -> str:
+    """The key that a service's snapshots are encrypted with; empty for none."""
+    known = agent.world.services.get(service)
+    state = known.desired.service.state if known is not None else None
+    return state.key_file if state is not None else ""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,7 +6,7 @@ are tasks, and what comes of them is a new observation. Neighbours: `tenure` and
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -44,6 +44,8 @@ class Owners:
     nonce: Callable[[], str]
     touch: Callable[[str], None]
     tell: Tell
+    catch_up: Callable[[ServiceState, Slot], Awaitable[bool]]
+    """Brings a slot to the last state of the one that was active; False when that cannot be done."""
     hold: Callable[[str, Right], None] = lambda service, right: None
     """Gives the fence the deadlines of a right, where it has any."""
     tenures: dict[str, Tenure] = field(default_factory=dict)
@@ -78,6 +80,8 @@ class Owners:
             return Term()
         claim, now = tenure.claim, self.clock.now()
         owner = claim.seen.owner
+        if service.lossy and any(slot.serves for slot in service.slots.values()):
+            service.lossy = False  # somebody is active again
         known = tenure.known
         here = owner is not None and owner.host == self.host and not owner.released
         return Term(
@@ -146,8 +150,14 @@ class Owners:
         tenure = self.tenures.get(service.name)
         if tenure is None:
             return
+        if not service.lossy and not await self.catch_up(service, slot):
+            service.lossy = True  # decided anew: what would be lost counts from now on
+            return
         if await tenure.take(str(slot), handover=handover):
             service.term = self.term(service)
+            service.lossy = False
+            service.preserved.applied.pop(slot.number, None)
+            service.preserved.current_at.pop(slot.number, None)
         else:
             await self.clock.sleep_until(self.clock.now() + AGAIN_S)
 

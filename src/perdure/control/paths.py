@@ -43,6 +43,11 @@ class Paths:
         return self.state / "slots"
 
     @property
+    def snapshots(self) -> Path:
+        """The snapshots of each service."""
+        return self.state / "snapshots"
+
+    @property
     def logs(self) -> Path:
         """What the replicas wrote, a file for each slot."""
         return self.state / "log"

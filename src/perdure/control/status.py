@@ -6,6 +6,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from perdure.control import keepsakes
 from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import digest, probe, sampled, stall, suspect, traffic
 from perdure.model.evidence import MEASURED, EvidenceClass
@@ -14,9 +15,9 @@ from perdure.model.service import Standby
 from perdure.recover import restart, take_over
 
 
-def services(known: World, now: float) -> dict[str, Any]:
-    """All services by name."""
-    return {name: _service(service, now) for name, service in sorted(known.services.items())}
+def services(known: World, now: float, wall: float = 0.0) -> dict[str, Any]:
+    """All services by name; `wall` is Unix time, for the ages of snapshots."""
+    return {name: _service(service, now, wall) for name, service in sorted(known.services.items())}
 
 
 def state_of(service: ServiceState, now: float) -> tuple[str, str]:
@@ -119,7 +120,7 @@ def explain(service: ServiceState, now: float, number: int | None) -> dict[str, 
     }
 
 
-def _service(service: ServiceState, now: float) -> dict[str, Any]:
+def _service(service: ServiceState, now: float, wall: float) -> dict[str, Any]:
     declared = service.desired.service
     state, sentence = state_of(service, now)
     return {
@@ -136,9 +137,12 @@ def _service(service: ServiceState, now: float) -> dict[str, Any]:
             "pending": pending(service),
         },
         **(_owned(service) if declared.one_active else {}),
+        **({"data": keepsakes.told(service, wall)} if declared.state is not None else {}),
         "retries": "on" if service.retries_off_since_at is None else "off",
         "replicas": [
-            _replica(service, slot, now) for _, slot in sorted(service.slots.items()) if _shown(service, slot)
+            {**_replica(service, slot, now), **keepsakes.of_slot(service, slot, wall)}
+            for _, slot in sorted(service.slots.items())
+            if _shown(service, slot)
         ],
     }
 
@@ -156,6 +160,12 @@ def _owned(service: ServiceState) -> dict[str, Any]:
     }
 
 
+def _duty(service: ServiceState, slot: SlotState) -> dict[str, Any]:
+    """The role of a slot's replica, and whether it stands by."""
+    stands_by = _state(slot) is State.PASSIVE or _is_empty_by_right(service, slot)
+    return {"role": "active" if slot.serves else "passive", "standby": stands_by}
+
+
 def _shown(service: ServiceState, slot: SlotState) -> bool:
     return slot.live or slot.slot.number <= service.desired.replicas
 
@@ -169,7 +179,7 @@ def _replica(service: ServiceState, slot: SlotState, now: float) -> dict[str, An
         "pid": process.pid if process is not None else None,
         "port": replica.port if replica is not None else None,
         "release": replica.release if replica is not None else None,
-        **({"role": "active" if slot.serves else "passive"} if service.desired.service.one_active else {}),
+        **(_duty(service, slot) if service.desired.service.one_active else {}),
         "restarts": slot.history.restarts,
         "since_s": round(now - replica.since_at, 3) if replica is not None else None,
         "suspicion": suspicion(service, slot, now),

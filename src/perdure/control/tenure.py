@@ -7,11 +7,11 @@ knows the deadline before anything becomes active, and a longer one only after t
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from perdure.control.claim import Claim
 from perdure.model.errors import UnavailableError
-from perdure.model.owner import Right
+from perdure.model.owner import Right, Seen
 from perdure.ports.clock import Clock
 from perdure.prevent import ownership
 
@@ -21,8 +21,8 @@ LOOK_EVERY_S = 0.2
 
 @dataclass(slots=True)
 class Tenure:
-    """Keeps one claim; `hold` gives the fence the deadlines of a right, `on_change` is called when this host has gained
-    or lost one. What the fence holds is released by whoever has seen the replica end.
+    """Keeps one claim. `hold` gives the fence the deadlines of a right; what it holds is released by whoever has seen
+    the replica end. `on_change` is called when this host has gained or lost a right, and when the record is another.
     """
 
     claim: Claim
@@ -30,6 +30,7 @@ class Tenure:
     hold: Callable[[Right], None]
     on_change: Callable[[], None]
     _held: Right | None = None
+    _told: Seen = field(default_factory=Seen)
     _look_at: float = -math.inf
     """When the record is looked at next, while it is not this host's."""
 
@@ -81,10 +82,10 @@ class Tenure:
 
     def _tell(self) -> None:
         right = self.claim.right
-        if right != self._held:
-            self._held = right
-            if right is not None:
-                self.hold(right)
+        if right != self._held and right is not None:
+            self.hold(right)
+        if right != self._held or self.claim.seen != self._told:
+            self._held, self._told = right, self.claim.seen
             self.on_change()
 
     def _next_at(self) -> float:

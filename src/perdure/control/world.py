@@ -25,10 +25,11 @@ from perdure.detect import (
 from perdure.model.owner import Term
 from perdure.model.replica import LIVE, SERVING, Replica, Slot, State
 from perdure.model.service import CONFIRMING
+from perdure.model.snapshot import Kept, Manifest
 from perdure.model.standing import Desired, History, Standing
 from perdure.model.traffic import Admin, Backend
 from perdure.model.verdict import Conviction, Deadly, Sign, Verdict
-from perdure.prevent import notice, retry
+from perdure.prevent import notice, retry, snapshot
 from perdure.recover import restart
 
 
@@ -84,6 +85,8 @@ class SlotState:
     """The epoch that a warm replica was told and has taken."""
     refusals: int = 0
     """How often it did not take it."""
+    unsaved: bool = False
+    """It was active, and what it wrote last could not be copied: it is left as it is until that is done."""
 
     @property
     def live(self) -> bool:
@@ -94,6 +97,21 @@ class SlotState:
     def serves(self) -> bool:
         """Whether it gets requests."""
         return self.replica is not None and self.replica.state in SERVING
+
+
+@dataclass(slots=True)
+class Preserved:
+    """What is known of the snapshots of a service."""
+
+    kept: tuple[Kept, ...] = ()
+    known: bool = False
+    applied: dict[int, Manifest] = field(default_factory=dict)
+    """Slot number -> the snapshot that its state was brought to last; not of the owner's slot, which is beyond it."""
+    current_at: dict[int, float] = field(default_factory=dict)
+    """The same slots -> the monotonic instant whose state they hold."""
+    attempt: snapshot.Attempt | None = None
+    problem: str = ""
+    """Why it does not go on just now."""
 
 
 @dataclass(slots=True)
@@ -127,6 +145,9 @@ class ServiceState:
     removed: bool = False
     term: Term = field(default_factory=Term)
     """Who may be active, of an active-passive service."""
+    preserved: Preserved = field(default_factory=Preserved)
+    lossy: bool = False
+    """The last state of the slot that was active cannot be read: who takes over loses what it had not got yet."""
 
     @property
     def name(self) -> str:
@@ -280,8 +301,24 @@ def _standing(service: ServiceState, slot: SlotState, silence: vantage.Silence |
         answered=state is State.STARTING and answered(service, slot, now),
         told=slot.told,
         deaf=slot.refusals >= TOLD_MAX,
+        unsaved=slot.unsaved,
+        data_epoch=_data_epoch(service, slot),
+        behind_s=_behind_s(service, slot, now),
         in_flight=in_flight(service, replica) if leaving and replica is not None else None,
     )
+
+
+def _data_epoch(service: ServiceState, slot: SlotState) -> int:
+    """The history that a slot's state belongs to; one that was brought to nothing yet has no other."""
+    applied = service.preserved.applied.get(slot.slot.number)
+    return applied.data_epoch if applied is not None else service.term.data_epoch
+
+
+def _behind_s(service: ServiceState, slot: SlotState, now: float) -> float:
+    """What a slot would lose as the next owner's: nothing, as long as the last state can still be copied to it."""
+    if not service.lossy or service.desired.service.state is None:
+        return 0.0
+    return now - service.preserved.current_at.get(slot.slot.number, -math.inf)
 
 
 def _idle_s(service: ServiceState, slot: SlotState, now: float) -> float | None:

@@ -7,6 +7,8 @@ Durations are seconds (float), sizes are bytes (int); a default here is the defa
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from perdure.model.snapshot import Keeping
+
 
 class Mode(StrEnum):
     """How the replicas of a service share its traffic."""
@@ -196,6 +198,8 @@ class Service:
     standby: Standby = Standby.COLD
     role: Role | None = None
     """Only for warm ones."""
+    state: Keeping | None = None
+    """What of it must survive, of an active-passive service."""
     protocol: Protocol = Protocol.HTTP
     listen: Address | None = None
     trusted_proxies: tuple[str, ...] = ()

@@ -128,6 +128,8 @@ class Standing:
     """The epoch that a warm replica has been told, and has taken."""
     deaf: bool = False
     """It was told several times, and did not take it."""
+    unsaved: bool = False
+    """It holds changes of a former term that nobody has copied yet."""
     data_epoch: int = 0
     behind_s: float = 0.0
     """How much of the present its state lacks."""

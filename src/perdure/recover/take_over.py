@@ -27,6 +27,7 @@ from perdure.model.service import Standby
 from perdure.model.standing import Desired, Standing
 from perdure.recover import heir as heirs
 
+FAILED = "the active replica has failed"
 IN_PLACE_TRIES = 2
 """A slot whose replicas failed so often in a row is not started in place any more while another one can take over."""
 REFUSED_KEY = "nobody takes over"
@@ -63,7 +64,7 @@ def decide(desired: Desired, standings: Sequence[Standing], term: Term, now: flo
     if why and owner.live:
         return Plan(_leave(desired, owner, why, now), runs, frozenset({owner.slot.number}))
     if why or _takes_over(desired, standings, owner):
-        taken = _take(desired, standings, term, why or "the active replica has failed")
+        taken = _take(desired, standings, term, why or FAILED)
         return Plan(taken, runs - {owner.slot.number})
     if owner.state_is(State.PASSIVE):
         return Plan(_promote(desired, owner, term), runs)
@@ -73,9 +74,10 @@ def decide(desired: Desired, standings: Sequence[Standing], term: Term, now: flo
 def _runs(desired: Desired, standings: Sequence[Standing], term: Term) -> frozenset[int]:
     """Slots that may have a process: the owner's, and those of warm ones; none before the first term."""
     wanted = {one.slot.number for one in standings if desired.wants(one.slot.number)} if term.epoch else set()
+    unsaved = {one.slot.number for one in standings if one.unsaved}
     active = {term.owner} if term.owner is not None and term.holds and not term.busy else set()
     if desired.service.standby is Standby.WARM:
-        return frozenset(wanted - {term.owner} | active & wanted)
+        return frozenset(wanted - {term.owner} - unsaved | active & wanted)
     return frozenset(active & wanted)
 
 
@@ -192,7 +194,7 @@ def _take(desired: Desired, standings: Sequence[Standing], term: Term, why: str)
     settled = desired.handover.number if desired.handover is not None else 0
     loss = f"; {heir.behind_s:.1f} s of changes are lost" if heir.behind_s else ""
     facts: dict[str, Fact] = {"epoch": term.epoch, "behind_s": round(heir.behind_s, 3), "why": why}
-    severity = Severity.INFO if owner is None else Severity.WARNING
+    severity = Severity.WARNING if why == FAILED else Severity.INFO
     change = Take(chosen.slot, settled)
     return (_decision("T01", chosen, f"becomes the active one ({why}){loss}", change, facts, severity=severity),)
 
@@ -213,12 +215,14 @@ def _heir(
         if one is not owner
         and desired.wants(one.slot.number)
         and one.slot.number not in desired.drained
+        and not one.unsaved
         and named in (None, one.slot.number)
         and _stands_by(desired, one, owner)
     ]
     data_epoch = owner.data_epoch if owner is not None else max((one.data_epoch for one in standings), default=0)
     accepts = command is not None and command.accept_loss
-    return heirs.heir(found, data_epoch, None, accept_loss=accepts)
+    max_loss_s = desired.service.state.max_loss_s if desired.service.state is not None else None
+    return heirs.heir(found, data_epoch, max_loss_s, accept_loss=accepts)
 
 
 def _stands_by(desired: Desired, standing: Standing, owner: Standing | None) -> bool:

@@ -23,8 +23,10 @@ from perdure.model.errors import PerdureError
 from perdure.model.event import Event
 from perdure.model.replica import Slot
 from perdure.model.service import Deployment
+from perdure.ports.role import Duty
 from perdure.sim.balancer import Front, SimulatedBalancer
 from perdure.sim.clock import SimulatedClock
+from perdure.sim.keeper import SimulatedKeeper, SimulatedShelf
 from perdure.sim.kernel import Behaviour, Kernel
 from perdure.sim.life import KilledError, Life
 from perdure.sim.loop import VirtualLoop
@@ -52,6 +54,8 @@ class Machine:
     deployment: Callable[[], Deployment]
     note: Callable[[str], None]
     """Write a line to the trace."""
+    states: SimulatedShelf = field(default_factory=SimulatedShelf)
+    roles: dict[str, Duty] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -123,7 +127,8 @@ class SimulatedDaemon:
             SimulatedHost(),
             SimulatedProber(machine.kernel, machine.random, life),
             SimulatedBalancer(machine.front, life),
-            SimulatedRoles(machine.kernel, life),
+            SimulatedRoles(machine.kernel, life, machine.roles),
+            SimulatedKeeper(machine.states, machine.clock, life.act),
             machine.random.random,
         )
         deployment = machine.deployment()
@@ -149,6 +154,7 @@ class SimulatedDaemon:
             "carry the traffic": agent.carrier.run(),
             "turn the loop": agent.run(),
             "keep the terms": agent.owners.run(),
+            "preserve state": agent.preserver.run(),
         }.items():
             self._spawn(life, job, name)
 

@@ -18,6 +18,7 @@ class SimulatedRoles:
     kernel: Kernel
     life: Life
     written: dict[str, Duty] = field(default_factory=dict)
+    """Slot -> its role file; the disk's."""
 
     def write(self, duty: Duty) -> None:
         """See the port."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from perdure.control import persist
 from perdure.model.replica import SERVING, State
+from perdure.model.service import Standby
 from perdure.model.standing import Desired
 from perdure.sim.world import World
 
@@ -21,7 +22,7 @@ def complaints(world: World) -> list[str]:
     records = world.shelf.snapshot(persist.SERVICES).records
     for record in records.values():
         desired = persist.read_desired(record.value)
-        wanted += desired.replicas
+        wanted += 1 if _cold(desired) else desired.replicas
         for number in range(1, desired.replicas + 1):
             found += _slot(world, desired, number)
         found += _servers(world, desired)
@@ -33,16 +34,27 @@ def complaints(world: World) -> list[str]:
     return found
 
 
+def _cold(desired: Desired) -> bool:
+    """Whether those that stand by have no process."""
+    return desired.service.one_active and desired.service.standby is Standby.COLD
+
+
 def _slot(world: World, desired: Desired, number: int) -> Iterator[str]:
     agent = world.daemon.agent
     service = agent.world.services.get(desired.service.name) if agent is not None else None
     slot = service.slots.get(number) if service is not None else None
     name = f"{desired.service.name}/{number}"
+    stands_by = desired.service.one_active and service is not None and service.term.owner != number
+    if stands_by and _cold(desired):
+        if slot is not None and slot.live:
+            yield f"{name} has a process, and is not the owner"
+        return
     if slot is None or slot.replica is None:
         yield f"{name} has no replica"
         return
     drained = number in desired.drained
-    if slot.replica.state not in ({State.ISOLATED} if drained else SERVING):
+    expected = {State.PASSIVE} if stands_by else {State.ISOLATED} if drained else SERVING
+    if slot.replica.state not in expected:
         yield f"{name} is {slot.replica.state.value}" + (", although it is drained" if drained else "")
     if desired.outdated(slot.replica):
         yield f"{name} is outdated"

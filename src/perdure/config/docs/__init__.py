@@ -16,6 +16,7 @@ _ORDER = (
     "digest",
     "heartbeat",
     "role",
+    "state",
     "retry",
     "restart",
     "limits",

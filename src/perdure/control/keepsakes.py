@@ -1,0 +1,150 @@
+"""What the API says of snapshots, and the commands that take, pin and mark them.
+
+A command goes to the keeper at once, for it changes nothing that runs; what it did is an event. Neighbours: `preserve`
+takes snapshots by itself, `api` serves this.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from perdure.control.preserve import Preserver, lag_s
+from perdure.control.world import ServiceState, SlotState
+from perdure.model.errors import ConfigError, RefusedError, UnavailableError
+from perdure.model.replica import SERVING, Slot
+from perdure.model.snapshot import Kept, Pin
+
+PIN_WHY = "by command"
+
+
+@dataclass(slots=True)
+class Keepsakes:
+    """Snapshots by command; `name` words are those of services and snapshots."""
+
+    preserver: Preserver
+
+    async def listed(self, name: str) -> list[dict[str, Any]]:
+        """All snapshots of a service, the newest first."""
+        service = self._service(name)
+        wall = self.preserver.clock.wall()
+        return [document(one, wall) for one in reversed(await self.preserver.keeper.kept(service.name))]
+
+    async def take(self, target: str) -> list[str]:
+        """Take a snapshot now, of the active replica, or of a slot that is named."""
+        name, _, number = target.partition("/")
+        service = self._service(name)
+        slot = self._slot(service, target) if number else self._active(service)
+        manifest = await self.preserver.take(service, slot)
+        return [f"{manifest.id} was taken of {manifest.slot}: {manifest.size_bytes:,} bytes in {manifest.took_s:.1f} s"]
+
+    async def verify(self, name: str, snapshot: str) -> list[str]:
+        """Read all of a snapshot, and restore it aside."""
+        service = self._service(name)
+        await self.preserver.keeper.verify(service.name, snapshot)
+        proof = await self.preserver.prove(service, snapshot)
+        if proof.problem:
+            sentence = f"{snapshot} is whole, and cannot be restored: {proof.problem}"
+            raise UnavailableError(sentence, f"choose another one: perdure snapshot list {name}")
+        return [f"{snapshot} is whole, and was restored aside and checked in {proof.took_s:.1f} s"]
+
+    async def pin(self, name: str, snapshot: str, pinned: bool) -> list[str]:
+        """Keep a snapshot until it is unpinned."""
+        service = self._service(name)
+        if pinned:
+            await self.preserver.keeper.note(service.name, snapshot, Pin(None, PIN_WHY), None)
+        else:
+            await self.preserver.keeper.unpin(service.name, snapshot)
+        return [f"{snapshot} is kept until it is unpinned" if pinned else f"{snapshot} is kept as any other"]
+
+    async def mark(self, name: str, word: str, snapshot: str | None) -> list[str]:
+        """Give a snapshot a name, by default to one that is taken now."""
+        service = self._service(name)
+        if snapshot is None:
+            snapshot = (await self.preserver.take(service, self._active(service))).id
+        await self.preserver.keeper.mark(service.name, word, snapshot)
+        return [f"{snapshot} of {service.name} is {word!r} now, and is kept as long as it has a name"]
+
+    async def transfer_out(self, name: str, snapshot: str, file: str) -> list[str]:
+        """Write a snapshot to a file that stands alone."""
+        await self.preserver.keeper.transfer_out(self._service(name).name, snapshot, file)
+        return [f"{snapshot} was written to {file}"]
+
+    async def transfer_in(self, name: str, file: str) -> list[str]:
+        """Read a snapshot from such a file."""
+        manifest = await self.preserver.keeper.transfer_in(self._service(name).name, file)
+        return [f"{file} is {manifest.id} now"]
+
+    def _service(self, name: str) -> ServiceState:
+        service = self.preserver.world.services.get(name)
+        if service is None:
+            known = ", ".join(sorted(self.preserver.world.services)) or "none"
+            raise ConfigError(f"there is no service {name!r} (there are: {known})", "perdure status")
+        if service.desired.service.state is None:
+            raise RefusedError(
+                f"{name} declares no state, so nothing of it is kept", f"add [service.{name}.state]: perdure docs state"
+            )
+        return service
+
+    def _slot(self, service: ServiceState, target: str) -> SlotState:
+        try:
+            slot = service.slots.get(Slot.parse(target).number)
+        except ValueError:
+            slot = None
+        if slot is None:
+            raise ConfigError(f"there is no slot {target}", "perdure status")
+        return slot
+
+    def _active(self, service: ServiceState) -> SlotState:
+        slot = service.slots.get(service.term.owner or 0)
+        if slot is None or slot.replica is None or slot.replica.state not in SERVING:
+            raise UnavailableError(f"no replica of {service.name} is active now", f"perdure explain {service.name}")
+        return slot
+
+
+def document(kept: Kept, wall: float) -> dict[str, Any]:
+    """A snapshot as JSON."""
+    manifest, proof = kept.manifest, kept.proof
+    return {
+        "id": manifest.id,
+        "slot": manifest.slot,
+        "epoch": manifest.epoch,
+        "data_epoch": manifest.data_epoch,
+        "taken_at": manifest.taken_at,
+        "age_s": round(max(0.0, wall - manifest.taken_at), 3),
+        "took_s": round(manifest.took_s, 3),
+        "size_bytes": manifest.size_bytes,
+        "stored_bytes": manifest.stored_bytes,
+        "pinned": kept.pin is not None,
+        "marks": list(kept.marks),
+        "proven": None
+        if proof is None
+        else {"at": proof.at, "took_s": round(proof.took_s, 3), "problem": proof.problem},
+    }
+
+
+def told(service: ServiceState, wall: float) -> dict[str, Any] | None:
+    """What `status` says of the state of a service; None when it declares none."""
+    if service.desired.service.state is None:
+        return None
+    kept = service.preserved.kept
+    last = max(kept, key=lambda one: one.manifest.taken_at, default=None)
+    proven = [one for one in kept if one.proof is not None and not one.proof.problem]
+    proof = max(proven, key=lambda one: one.proof.at if one.proof is not None else 0.0, default=None)
+    return {
+        "snapshots": len(kept),
+        "last": document(last, wall) if last is not None else None,
+        "proven": document(proof, wall) if proof is not None else None,
+        "problem": service.preserved.problem or None,
+    }
+
+
+def of_slot(service: ServiceState, slot: SlotState, wall: float) -> Mapping[str, Any]:
+    """What `status` says of the state of a slot."""
+    if service.desired.service.state is None:
+        return {}
+    applied = service.preserved.applied.get(slot.slot.number)
+    lag = lag_s(service, slot, wall)
+    return {
+        "snapshot": applied.id if applied is not None else None,
+        "lag_s": round(lag, 3) if lag is not None else None,
+    }

@@ -1,0 +1,266 @@
+"""Preserving state: snapshots of the active replica, those that stand by brought to them, and proofs that they restore.
+
+One task for each service that declares a state, since the keeper does one thing after the other for it anyway: take a
+snapshot when one is due, bring every slot that stands by to it, remove what nobody relies on, and restore one aside
+when the last proof is too old. What it finds is in `ServiceState.preserved`, for the deciders and for `status`.
+
+Before another slot of this host takes over, the last state of the one that has ended is copied to it (`caught_up`): its
+process is gone, but its directory is not, so nothing is lost. When that cannot be read, the slot is left as it is: it
+may hold the only copy of the last changes, so it is brought to no snapshot before it was copied itself.
+Neighbours: `prevent.snapshot` decides, `ports.keeper` does it, `own` asks for the last copy.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from perdure.control.tell import Tell
+from perdure.control.world import ServiceState, SlotState, World
+from perdure.model.errors import PerdureError
+from perdure.model.event import Severity
+from perdure.model.replica import SERVING, Slot, State
+from perdure.model.snapshot import Manifest, Proof
+from perdure.ports.clock import Clock
+from perdure.ports.keeper import Keeper, Source
+from perdure.prevent import snapshot
+
+LOOK_S = 0.5
+CAUGHT_UP_S_MAX = 60.0
+"""So long may the last copy before a takeover take."""
+UNSAVED_AGAIN_S = 30.0
+
+
+@dataclass(slots=True)
+class Preserver:
+    """Keeps the snapshots of all services; `directory_of` says where a slot's state is (`$PERDURE_STATE`), `touch`
+    wakes the loop for a service.
+    """
+
+    clock: Clock
+    keeper: Keeper
+    world: World
+    directory_of: Callable[[str, str], str]
+    environment: Callable[[SlotState], tuple[tuple[str, str], ...]]
+    jitter: Callable[[], float]
+    touch: Callable[[str], None]
+    tell: Tell
+    _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _recovered: set[str] = field(default_factory=set)
+    """Slots that were looked at since the daemon started: a switch may have been cut short."""
+    _saved_at: dict[str, float] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Look after every service that declares a state, for ever."""
+        while True:
+            for name in list(self.world.services):
+                task = self._tasks.get(name)
+                if task is None or task.done():
+                    self._tasks[name] = asyncio.create_task(self.step(name), name=f"preserve {name}")
+            await self.clock.sleep_until(self.clock.now() + LOOK_S)
+
+    async def step(self, name: str) -> None:
+        """Do for one service what is due."""
+        service = self.world.services.get(name)
+        if service is None or service.desired.service.state is None or service.removed:
+            return
+        try:
+            await self._known(service)
+            await self._taken(service)
+            await self._followed(service)
+            await self._proven(service)
+        except PerdureError as error:
+            self._failed(service, error)
+        else:
+            self._works(service)
+
+    async def caught_up(self, service: ServiceState, heir: Slot) -> bool:
+        """Bring `heir` to the last state of the slot that was active; False when that could not be done."""
+        number = service.term.owner
+        state = service.slots.get(number) if number is not None else None
+        if service.desired.service.state is None or state is None or number == heir.number:
+            return True
+        try:
+            async with asyncio.timeout(CAUGHT_UP_S_MAX):
+                manifest = await self.take(service, state)
+                await self._brought(service, service.slots[heir.number], manifest)
+        except (PerdureError, TimeoutError) as error:
+            sentence = error.sentence if isinstance(error, PerdureError) else f"not within {CAUGHT_UP_S_MAX:g} s"
+            state.unsaved = True
+            self.tell(
+                "D05",
+                str(state.slot),
+                f"the last changes could not be copied from it: {sentence}",
+                Severity.ALARM,
+                {"snapshot": _id(service.preserved.applied.get(heir.number))},
+            )
+            return False
+        return True
+
+    async def take(self, service: ServiceState, slot: SlotState) -> Manifest:
+        """Take a snapshot of a slot now."""
+        term = service.term
+        manifest = await self.keeper.take(self._source(service, slot), term.epoch, term.data_epoch)
+        service.preserved.kept = tuple(await self.keeper.kept(service.name))
+        return manifest
+
+    async def prove(self, service: ServiceState, chosen: str) -> Proof:
+        """Restore a snapshot aside, and note what came of it."""
+        slot = service.slots[service.term.owner or 1]
+        proof = await self.keeper.prove(self._source(service, slot), chosen)
+        service.preserved.kept = tuple(await self.keeper.kept(service.name))
+        return proof
+
+    async def close(self) -> None:
+        """End what is under way."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self.keeper.close()
+
+    # What is due
+
+    async def _known(self, service: ServiceState) -> None:
+        """Learn what is kept, and complete what an earlier daemon left half done in slots where nobody runs."""
+        if not service.preserved.known:
+            service.preserved.kept = tuple(await self.keeper.kept(service.name))
+            service.preserved.known = True
+        for slot in service.slots.values():
+            name = str(slot.slot)
+            if name in self._recovered:
+                continue
+            self._recovered.add(name)
+            source = self._source(service, slot)
+            if not slot.live:
+                await self.keeper.recover(source)
+            applied = await self.keeper.applied(source)
+            if applied is not None and slot.slot.number != service.term.owner:
+                self._note_applied(service, slot.slot.number, applied)
+
+    async def _taken(self, service: ServiceState) -> None:
+        """Take a snapshot of the active replica when one is due."""
+        preserved, keeping = service.preserved, service.desired.service.state
+        assert keeping is not None
+        due_at = snapshot.due(preserved.attempt, keeping.every_s, self.jitter())
+        owner = service.slots.get(service.term.owner or 0)
+        serves = owner is not None and owner.replica is not None and owner.replica.state in SERVING
+        if owner is None or not serves or due_at is None or self.clock.now() < due_at or not service.term.holds:
+            return
+        began_at = self.clock.now()
+        failures = preserved.attempt.failures if preserved.attempt is not None else 0
+        preserved.attempt = snapshot.Attempt(began_at, None, failures)
+        try:
+            await self.take(service, owner)
+        except PerdureError:
+            preserved.attempt = snapshot.Attempt(began_at, self.clock.now(), failures + 1)
+            raise
+        preserved.attempt = snapshot.Attempt(began_at, self.clock.now())
+        owner.unsaved = False
+        await self._swept(service)
+
+    async def _followed(self, service: ServiceState) -> None:
+        """Bring every slot that stands by to the newest snapshot; then see to those that hold what nobody has."""
+        newest = self._newest(service)
+        others = [slot for number, slot in sorted(service.slots.items()) if number != service.term.owner]
+        for slot in others:
+            number = slot.slot.number
+            if newest is None or slot.unsaved or not service.desired.wants(number) or not self._stands_by(slot):
+                continue
+            if _id(service.preserved.applied.get(number)) != newest.id:
+                await self._brought(service, slot, newest)
+        for slot in others:
+            if slot.unsaved:
+                await self._save(service, slot)
+
+    async def _proven(self, service: ServiceState) -> None:
+        """Restore a snapshot aside, when the last proof is too old."""
+        keeping = service.desired.service.state
+        assert keeping is not None
+        chosen = snapshot.drill(service.preserved.kept, keeping, self.clock.wall())
+        if chosen is None or service.term.owner is None:
+            return
+        proof = await self.prove(service, chosen)
+        if proof.problem:
+            self.tell("D04", service.name, f"{chosen} cannot be restored: {proof.problem}", Severity.ALARM)
+        else:
+            took = f"{chosen} was restored aside and checked in {proof.took_s:.1f} s"
+            self.tell("D03", service.name, took, facts={"snapshot": chosen, "took_s": round(proof.took_s, 3)})
+
+    # How it is done
+
+    async def _brought(self, service: ServiceState, slot: SlotState, manifest: Manifest) -> None:
+        running = slot.replica is not None and slot.live
+        await self.keeper.apply(self._source(service, slot), manifest.id, running)
+        self._note_applied(service, slot.slot.number, manifest)
+        self.touch(service.name)
+
+    def _note_applied(self, service: ServiceState, number: int, manifest: Manifest) -> None:
+        service.preserved.applied[number] = manifest
+        service.preserved.current_at[number] = self.clock.now() - max(0.0, self.clock.wall() - manifest.taken_at)
+
+    async def _save(self, service: ServiceState, slot: SlotState) -> None:
+        """Copy what the slot of a former owner holds, before it is brought to anything."""
+        now = self.clock.now()
+        if slot.live or now < self._saved_at.get(str(slot.slot), 0.0) + UNSAVED_AGAIN_S:
+            return
+        self._saved_at[str(slot.slot)] = now
+        manifest = await self.take(service, slot)
+        slot.unsaved = False
+        sentence = f"what it held when it was active is kept as {manifest.id}"
+        self.tell("D06", str(slot.slot), sentence, Severity.WARNING, {"snapshot": manifest.id})
+
+    async def _swept(self, service: ServiceState) -> None:
+        preserved, keeping = service.preserved, service.desired.service.state
+        assert keeping is not None
+        in_use = {manifest.id for manifest in preserved.applied.values()}
+        gone = snapshot.surplus(preserved.kept, keeping, in_use, self.clock.wall())
+        if gone:
+            await self.keeper.remove(service.name, gone)
+            preserved.kept = tuple(await self.keeper.kept(service.name))
+
+    def _source(self, service: ServiceState, slot: SlotState) -> Source:
+        declared, replica = service.desired.service, slot.replica
+        assert declared.state is not None
+        process = replica.process if replica is not None and slot.live else None
+        return Source(
+            declared.name,
+            str(slot.slot),
+            self.directory_of(declared.name, str(slot.slot)),
+            declared.state,
+            self.environment(slot) if replica is not None else (),
+            process.pid if process is not None else None,
+            declared.user,
+            declared.group,
+        )
+
+    def _newest(self, service: ServiceState) -> Manifest | None:
+        """The newest snapshot of the present history; one that an earlier owner was saved into later is none."""
+        term = service.term
+        found = [one.manifest for one in service.preserved.kept if one.manifest.data_epoch == term.data_epoch]
+        active = f"{service.name}/{term.owner}"
+        return max((one for one in found if one.slot == active), key=lambda one: one.taken_at, default=None)
+
+    def _stands_by(self, slot: SlotState) -> bool:
+        """Whether its state may be written to: nobody runs there, or a warm replica stands by."""
+        return not slot.live or (slot.replica is not None and slot.replica.state is State.PASSIVE)
+
+    def _failed(self, service: ServiceState, error: PerdureError) -> None:
+        if service.preserved.problem != error.sentence:
+            service.preserved.problem = error.sentence
+            self.tell("D01", service.name, error.sentence, Severity.ALARM, {"hint": error.hint})
+
+    def _works(self, service: ServiceState) -> None:
+        if service.preserved.problem:
+            service.preserved.problem = ""
+            self.tell("D02", service.name, "snapshots are taken and followed again")
+
+
+def lag_s(service: ServiceState, slot: SlotState, wall: float) -> float | None:
+    """How much of the present a slot's state lacks, in seconds; 0 for the owner's, None when nobody knows."""
+    if slot.slot.number == service.term.owner:
+        return 0.0
+    manifest = service.preserved.applied.get(slot.slot.number)
+    return None if manifest is None else max(0.0, wall - manifest.taken_at)
+
+
+def _id(manifest: Manifest | None) -> str:
+    return manifest.id if manifest is not None else ""
