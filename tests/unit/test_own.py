@@ -15,7 +15,7 @@ from perdure.model.errors import UnavailableError
 from perdure.model.event import Severity
 from perdure.model.owner import Terms
 from perdure.model.replica import Slot, State
-from perdure.model.service import Mode, Role, Standby
+from perdure.model.service import Mode, Role, Service, Standby
 from perdure.model.standing import Desired
 from perdure.ports.role import Duty, Listener
 
@@ -28,6 +28,9 @@ class Told:
 
     deaf: bool = False
     duties: list[Duty] = field(default_factory=list)
+
+    def prepare(self, service: Service, slot: str) -> str:
+        return f"/slots/{slot}/state"
 
     def write(self, duty: Duty) -> None:
         self.duties.append(duty)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from facts import replica, service
 from test_claim import Hand
+from test_own import Told
 
 from perdure.control import keepsakes
 from perdure.control.preserve import CAUGHT_UP_S_MAX, UNSAVED_AGAIN_S, Preserver, lag_s
@@ -42,7 +43,7 @@ class Case:
             self.clock,
             SimulatedKeeper(self.shelf, self.clock),
             World({"web": self.service}),
-            lambda service, slot: f"/slots/{slot}/state",
+            Told(),
             lambda slot: (),
             lambda: 0.5,
             lambda service: None,

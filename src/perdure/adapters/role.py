@@ -34,6 +34,14 @@ class RoleFiles:
     directory: Path
     runner: Runner
 
+    def prepare(self, service: Service, slot: str) -> str:
+        """See the port."""
+        try:
+            return str(self._prepared(service, slot))
+        except OSError as error:
+            sentence = f"there can be no directory for {slot}: {error.strerror} ({self._slot(slot)})"
+            raise UnavailableError(sentence, "make room, or let Perdure's user write there") from error
+
     def write(self, duty: Duty) -> None:
         """See the port."""
         where = self._slot(duty.slot)
@@ -70,7 +78,7 @@ class RoleFiles:
         parsed = Slot.parse(slot)
         return self.directory / parsed.service / str(parsed.number)
 
-    def _prepared(self, service: Service, slot: str) -> None:
+    def _prepared(self, service: Service, slot: str) -> Path:
         """Make the slot's directories; others may pass through them, and read nothing but the role."""
         where = self._slot(slot)
         for one in (self.directory, where.parent, where):
@@ -78,7 +86,7 @@ class RoleFiles:
             one.chmod(0o711)
         state = where / STATE
         if state.exists():
-            return
+            return state
         state.mkdir(mode=0o700)
         try:
             identity = environment.resolve(service.user, service.group)
@@ -87,6 +95,7 @@ class RoleFiles:
         if identity is not None:
             self.directory.parent.chmod(0o751)  # its own user may pass through, and no more
             os.chown(state, identity.uid, identity.gid)
+        return state
 
     async def _run(self, role: Role, duty: Duty, listener: Listener) -> None:
         commands, service = Commands(), duty.service

@@ -59,7 +59,7 @@ def agent(parts: Parts, ports: range, surroundings: Surroundings) -> Agent:
         made.touch(service)
 
     tell: Tell = lambda *words, **facts: made.tell(*words, **facts)  # noqa: E731
-    preserver = _preserver(parts, world, environment, touch, tell)
+    preserver = Preserver(parts.clock, parts.keeper, world, parts.roles, environment, parts.jitter, touch, tell)
     owners = _owners(parts, world, preserver, touch, tell)
     observer = Observer(world, parts.runner, touch, tell)
     carrier = Carrier(parts.balancer, parts.clock, observer.on_reading, tell)
@@ -98,19 +98,6 @@ def agent(parts: Parts, ports: range, surroundings: Surroundings) -> Agent:
         preserver,
     )
     return made
-
-
-def _preserver(
-    parts: Parts,
-    world: World,
-    environment: Callable[[SlotState], tuple[tuple[str, str], ...]],
-    touch: Callable[[str], None],
-    tell: Tell,
-) -> Preserver:
-    def directory_of(service: str, slot: str) -> str:
-        return dict(parts.roles.variables(service, slot))["PERDURE_STATE"]
-
-    return Preserver(parts.clock, parts.keeper, world, directory_of, environment, parts.jitter, touch, tell)
 
 
 def _owners(parts: Parts, world: World, preserver: Preserver, touch: Callable[[str], None], tell: Tell) -> Owners:

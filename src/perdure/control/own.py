@@ -60,6 +60,10 @@ class Owners:
 
     async def step(self) -> float:
         """Do for each term what is due; the instant at which to look again."""
+        finished = [task for task in self._tasks if task.done()]
+        self._tasks.difference_update(finished)
+        for task in finished:
+            task.result()  # what it raised was not foreseen, and ends the daemon
         self._follow()
         due_at = self.clock.now() + KEEP_S_MAX
         for tenure in list(self.tenures.values()):
@@ -68,8 +72,8 @@ class Owners:
 
     async def rest(self) -> None:
         """Return when nothing is being begun any more."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while left := [task for task in self._tasks if not task.done()]:
+            await asyncio.wait(left)
 
     def term(self, service: ServiceState) -> Term:
         """What is known of the term now."""
@@ -80,8 +84,6 @@ class Owners:
             return Term()
         claim, now = tenure.claim, self.clock.now()
         owner = claim.seen.owner
-        if service.lossy and any(slot.serves for slot in service.slots.values()):
-            service.lossy = False  # somebody is active again
         known = tenure.known
         here = owner is not None and owner.host == self.host and not owner.released
         return Term(
@@ -135,9 +137,7 @@ class Owners:
             work.close()
             return
         self._busy.add(service)
-        task = asyncio.create_task(self._finished(service, work), name=f"own {service}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.add(asyncio.create_task(self._finished(service, work), name=f"own {service}"))
 
     async def _finished(self, service: str, work: Coroutine[None, None, None]) -> None:
         try:

@@ -22,6 +22,7 @@ from perdure.model.replica import SERVING, Slot, State
 from perdure.model.snapshot import Manifest, Proof
 from perdure.ports.clock import Clock
 from perdure.ports.keeper import Keeper, Source
+from perdure.ports.role import Roles
 from perdure.prevent import snapshot
 
 LOOK_S = 0.5
@@ -32,14 +33,12 @@ UNSAVED_AGAIN_S = 30.0
 
 @dataclass(slots=True)
 class Preserver:
-    """Keeps the snapshots of all services; `directory_of` says where a slot's state is (`$PERDURE_STATE`), `touch`
-    wakes the loop for a service.
-    """
+    """Keeps the snapshots of all services; `touch` wakes the loop for a service."""
 
     clock: Clock
     keeper: Keeper
     world: World
-    directory_of: Callable[[str, str], str]
+    roles: Roles
     environment: Callable[[SlotState], tuple[tuple[str, str], ...]]
     jitter: Callable[[], float]
     touch: Callable[[str], None]
@@ -52,9 +51,12 @@ class Preserver:
     async def run(self) -> None:
         """Look after every service that declares a state, for ever."""
         while True:
-            for name in list(self.world.services):
-                task = self._tasks.get(name)
-                if task is None or task.done():
+            for name, task in list(self._tasks.items()):
+                if task.done():
+                    task.result()  # what it raised was not foreseen, and ends the daemon
+                    del self._tasks[name]
+            for name, service in self.world.services.items():
+                if service.desired.service.state is not None and name not in self._tasks:
                     self._tasks[name] = asyncio.create_task(self.step(name), name=f"preserve {name}")
             await self.clock.sleep_until(self.clock.now() + LOOK_S)
 
@@ -63,6 +65,8 @@ class Preserver:
         service = self.world.services.get(name)
         if service is None or service.desired.service.state is None or service.removed:
             return
+        if any(slot.serves for slot in service.slots.values()):
+            service.lossy = False
         try:
             await self._known(service)
             await self._taken(service)
@@ -224,7 +228,7 @@ class Preserver:
         return Source(
             declared.name,
             str(slot.slot),
-            self.directory_of(declared.name, str(slot.slot)),
+            self.roles.prepare(declared, str(slot.slot)),
             declared.state,
             self.environment(slot) if replica is not None else (),
             process.pid if process is not None else None,

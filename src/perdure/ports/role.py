@@ -29,6 +29,10 @@ class Listener:
 class Roles(Protocol):
     """The role of each slot, where its replica can read it."""
 
+    def prepare(self, service: Service, slot: str) -> str:
+        """Make the directory for the state of a slot (`PERDURE_STATE`) when it is missing, for whom the service runs
+        as; its path. UnavailableError when that cannot be done."""
+
     def write(self, duty: Duty) -> None:
         """Write the role file of a slot, atomically; UnavailableError when the disk does not take it."""
 

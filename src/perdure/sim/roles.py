@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from perdure.model.errors import UnavailableError
+from perdure.model.service import Service
 from perdure.ports.role import Duty, Listener
 from perdure.sim.kernel import Kernel
 from perdure.sim.life import Life
@@ -19,6 +20,10 @@ class SimulatedRoles:
     life: Life
     written: dict[str, Duty] = field(default_factory=dict)
     """Slot -> its role file; the disk's."""
+
+    def prepare(self, service: Service, slot: str) -> str:
+        """See the port."""
+        return f"/slots/{slot}/state"
 
     def write(self, duty: Duty) -> None:
         """See the port."""
