@@ -20,6 +20,7 @@ _STAND_INS: dict[Location, object] = {
     ("command",): "true",
     ("heartbeat", "every"): "1s",
     ("canary", "path"): "/",
+    ("state", "kind"): "files",
 }
 """For required keys of a service that are missing or wrong; no relation looks at them."""
 _DEPTH_MAX = 6  # of sections; deeper values are never changed, so they need no copy

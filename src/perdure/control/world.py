@@ -146,6 +146,8 @@ class ServiceState:
     term: Term = field(default_factory=Term)
     """Who may be active, of an active-passive service."""
     preserved: Preserved = field(default_factory=Preserved)
+    deaf_at: float = -math.inf
+    """When no replica that serves was heard last."""
     lossy: bool = False
     """The last state of the slot that was active cannot be read: who takes over loses what it had not got yet."""
 
@@ -188,6 +190,9 @@ def standings(service: ServiceState, now: float) -> tuple[Standing, ...]:
     for number in range(1, service.desired.replicas + 1):
         if number not in service.slots:
             service.slots[number] = SlotState(Slot(service.name, number))
+    serving = [slot for slot in service.slots.values() if slot.serves]
+    if serving and all(suspect.silent(slot.belief, service.rules) for slot in serving):
+        service.deaf_at = now
     silences = _silences(service, now)
     return tuple(
         _standing(service, service.slots[number], silences.get(number), now) for number in sorted(service.slots)
@@ -281,6 +286,7 @@ def _standing(service: ServiceState, slot: SlotState, silence: vantage.Silence |
         verdict,
         slot.verdict_since_at,
         hint=suspect.hint(slot.belief, now, service.rules) if slot.serves else None,
+        hears_s=now - service.deaf_at,
         silent=slot.serves and suspect.silent(slot.belief, service.rules),
         suspected=state in (State.READY, State.SUSPECT) and suspect.suspected(slot.belief, now, service.rules),
         conviction=slot.conviction,

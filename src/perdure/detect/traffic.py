@@ -197,20 +197,27 @@ def apart(tallies: tuple[Tally, Tally, Tally], others: Peers) -> float:
 
     The first bad requests of a client may all reach the same replica: of two replicas, one gets the first three in a
     quarter of the cases. Which requests fail is then the client's doing, and only where they fail speaks against a
-    replica (a binomial likelihood ratio, the G-test's half). How often requests fall on it is told by the last second:
-    in ten, a replica that has just started got fewer than its peers, most of them before anything failed.
+    replica (a binomial likelihood ratio, the G-test's half). How often requests fall on it is told by the last second
+    or by the last ten, whichever says more: in ten, a replica that has just started got fewer than its peers, most of
+    them before anything failed; in one, a few requests say little, and fewer still when lines stand for several.
     """
     mine, theirs = tallies[1], others.lately
-    requests, failures = tallies[0].requests + others.now.requests, mine.failures + theirs.failures
-    if mine.failures <= 0.0 or requests <= 0.0:
+    failures = mine.failures + theirs.failures
+    if mine.failures <= 0.0:
         return 0.0
-    expected = min(0.99, max(0.01, tallies[0].requests / requests))
+    expected = min(0.99, max(0.01, _part(tallies[0], others.now), _part(mine, theirs)))
     found = mine.failures / failures
     if found <= expected:
         return 0.0
     elsewhere = theirs.failures / failures  # not 1 - found: what is left of an old failure is below a rounding error
     rest = theirs.failures * math.log(elsewhere / (1.0 - expected)) if elsewhere > 0.0 else 0.0
     return mine.failures * math.log(found / expected) + rest
+
+
+def _part(mine: Tally, theirs: Tally) -> float:
+    """The share of requests that fall on this replica."""
+    requests = mine.requests + theirs.requests
+    return mine.requests / requests if requests > 0.0 else 0.0
 
 
 def convincing(seen: Seen) -> bool:

@@ -3,6 +3,7 @@
 These are the facts of the deciders in `prevent` and `recover`; `control.world` makes them from beliefs and readings.
 """
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -96,6 +97,8 @@ class Standing:
     """What its last bad answer looked like, when that is too little for a verdict."""
     silent: bool = False
     """The last question to it got no answer."""
+    hears_s: float = math.inf
+    """For how long the monitor has heard at least one of the replicas that serve."""
     suspected: bool = False
     conviction: Conviction | None = None
     acquitted: bool = False

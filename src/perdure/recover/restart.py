@@ -60,6 +60,12 @@ class Bucket:
         return Bucket(min(self.capacity(replicas), self.tokens + (now - self.at) / REFILL_S), now)
 
 
+HEARS_S = 3.0
+"""The monitor must have heard somebody for so long before who starts is late: it may have answered in vain."""
+LATE_AGAIN_S = 0.5
+ROUNDING_S = 1e-6
+
+
 def condemn(
     service: Service, standings: Sequence[Standing], shared: frozenset[Sign], bucket: Bucket, now: float
 ) -> list[Decision]:
@@ -118,7 +124,8 @@ def look_again_at(service: Service, standings: Sequence[Standing], bucket: Bucke
         if replica is None:
             continue
         if replica.state is State.STARTING:
-            instants.append(replica.since_at + service.restart.start_timeout_s)
+            late_at = replica.since_at + service.restart.start_timeout_s
+            instants.append(late_at if late_at > now else now + LATE_AGAIN_S)
         elif replica.state is State.STOPPING and replica.stop_deadline_at is not None:
             instants.append(replica.stop_deadline_at)
         if standing.verdict is not None and standing.verdict_since_at is not None:
@@ -141,7 +148,7 @@ def _overdue(service: Service, standing: Standing, now: float) -> Decision | Non
     if replica.state is State.STOPPING and replica.stop_deadline_at is not None and now >= replica.stop_deadline_at:
         return Decision("R12", subject, "did not end in time: its process group is killed", Kill(standing.slot))
     late_s = now - replica.since_at - standing.stopped_s - service.restart.start_timeout_s
-    if replica.state is State.STARTING and late_s >= 0.0:
+    if replica.state is State.STARTING and late_s >= -ROUNDING_S and standing.hears_s >= HEARS_S:
         sentence = f"did not answer within {service.restart.start_timeout_s:g} s of its start: it is ended"
         end = End(standing.slot, service.restart.stop_timeout_s, failed=True)
         return Decision("R13", subject, sentence, end, severity=Severity.WARNING)
