@@ -111,6 +111,16 @@ def test_failures_are_a_replicas_own_when_they_fall_on_it_more_often_than_reques
     assert traffic.apart((mine, mine, Tally()), peers.of_one(theirs, theirs, 1.0)) == pytest.approx(nats)
 
 
+def test_a_second_with_few_requests_does_not_say_that_hardly_any_fall_on_a_replica() -> None:
+    """The good ones stand for eight each: the last second shows one of 25, the last ten a quarter."""
+    now, lately = Tally(1.0, 1.0), Tally(60.0, 4.0)
+    others = peers.of_one(Tally(24.0, 0.0), Tally(180.0, 0.0), 1.0)
+    assert traffic.apart((now, lately, Tally()), others) == pytest.approx(
+        4.0 * math.log(1.0 / (traffic.PART_MIN * 0.25))
+    )
+    assert traffic.apart((now, lately, Tally()), others) < traffic.APART_MIN
+
+
 @pytest.mark.parametrize("quiet_s", [120, 360, 380, 420, 3600, 7200])
 def test_a_failure_counts_however_long_ago_a_peer_failed_last(quiet_s: int) -> None:
     mine, other = read([Seen(), Seen()], 0.0, [(20, 0), (20, 1)])

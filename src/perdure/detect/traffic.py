@@ -44,6 +44,8 @@ APART_MIN = math.log(1000.0)
 """Of a thousand causes that all replicas share, at most one may look like the fault of a single one: seven failures on
 one of three and none on the others, ten on one of two.
 """
+PART_MIN = 0.8
+"""A replica gets at least this part of the share of requests that it got in the last ten seconds."""
 NONE = Tally()
 SHARE_REQUESTS_MIN = 10.0
 """Requests in the last 10 s from which on a failing share is told."""
@@ -197,15 +199,15 @@ def apart(tallies: tuple[Tally, Tally, Tally], others: Peers) -> float:
 
     The first bad requests of a client may all reach the same replica: of two replicas, one gets the first three in a
     quarter of the cases. Which requests fail is then the client's doing, and only where they fail speaks against a
-    replica (a binomial likelihood ratio, the G-test's half). How often requests fall on it is told by the last second
-    or by the last ten, whichever says more: in ten, a replica that has just started got fewer than its peers, most of
-    them before anything failed; in one, a few requests say little, and fewer still when lines stand for several.
+    replica (a binomial likelihood ratio, the G-test's half). How often requests fall on it is told by the last second:
+    in ten, a replica that has just started got fewer than its peers, most of them before anything failed. But a few
+    requests say little, and fewer still when lines stand for several: so it is hardly less than in the last ten.
     """
     mine, theirs = tallies[1], others.lately
     failures = mine.failures + theirs.failures
     if mine.failures <= 0.0:
         return 0.0
-    expected = min(0.99, max(0.01, _part(tallies[0], others.now), _part(mine, theirs)))
+    expected = min(0.99, max(0.01, _part(tallies[0], others.now), PART_MIN * _part(mine, theirs)))
     found = mine.failures / failures
     if found <= expected:
         return 0.0
