@@ -54,6 +54,11 @@ HARD = ("F1", "F3", "B4", "B5", "F41", "kill daemon")
 """What must not cost a request, as long as one healthy replica is there."""
 
 BETWEEN = ("F21", "F22", "F23", "F24", "B3", "B9", "B13")
+BLIND = frozenset({"B3", "B13"})
+"""The first takes the monitor's sight, the second everybody's: together they leave nobody who could tell a path that
+is lost from replicas that hang. See `docs/limits.md`.
+"""
+BLIND_MARGIN_S = 5.0
 BETWEEN_SHARE = 0.3
 """In so many plans the network fails as well; a generator of its own leaves the others what they are."""
 
@@ -104,9 +109,18 @@ def drawn(seed: int) -> Plan:
     steps = [_step(random.choice(kinds), begin_at, services, random) for _ in range(random.randint(1, 6))]
     network = Random(f"the network between {seed}")
     if network.random() < BETWEEN_SHARE:
-        steps += [_step(network.choice(BETWEEN), begin_at, services, network) for _ in range(network.randint(1, 2))]
+        between = [_step(network.choice(BETWEEN), begin_at, services, network) for _ in range(network.randint(1, 2))]
+        steps += between if not _blinds_both(between) else between[:1]
     steps.sort(key=lambda step: step.at)
     return Plan(tuple(services), boot_s, traffic, tuple(steps), _settle_s(steps, max(boot_s.values())))
+
+
+def _blinds_both(steps: Sequence[Step]) -> bool:
+    """Whether two of these steps take the sight of both observers at about the same time."""
+    if {step.what for step in steps} != BLIND:
+        return False
+    first, second = sorted(steps, key=lambda step: step.at)
+    return second.at < first.at + first.length_s + BLIND_MARGIN_S
 
 
 def _settle_s(steps: Sequence[Step], boot_s: float) -> float:
