@@ -41,8 +41,8 @@ KEEPS_ANSWERING_S = 1.0
 """Nothing may have waited longer since the last answer."""
 RECONVERGENCE_S = 3.05
 """A network may need 3 s to find new paths (disturbance B13): so long must questions have been in vain."""
-CHECK_S, SLACK_S = 2.0, 0.5
-"""How often HAProxy asks; the second time in vain, the server is down. And a little more than it should take."""
+CHECK_S, CHECK_FAST_S = 2.0, 0.5
+"""How often HAProxy asks, and how soon again when it got no answer; the second time in vain, the server is down."""
 DEAF_INTERVALS = 1.5
 """Nobody was heard for so many intervals of the checks: then the monitor was deaf meanwhile."""
 DEAF_S_MIN = 1.0
@@ -126,7 +126,7 @@ def silent(each: Iterable[probe.Asked], now: float, preferred: str) -> probe.Ask
 
 def notices_s(check: Check) -> float:
     """How long HAProxy's own check may take to find that a replica does not answer, and a little more."""
-    return 2.0 * (CHECK_S + check.timeout_s) + SLACK_S
+    return CHECK_S + CHECK_FAST_S + 2.0 * check.timeout_s + CHECK_FAST_S
 
 
 def view(answers: Answers, stalled: stall.Stall, seen: Seen, since_at: float, now: float) -> View:

@@ -19,7 +19,7 @@ from perdure.sim.servers import CHECK_S, Clients, Request, SimulatedBackend, Sim
 
 CONNECT_TRIES = 50
 CONNECT_TIMEOUT_S = 0.2
-CHECK_DOWN_S = 0.5
+CHECK_FAST_S = 0.5
 CHECK_FALL = 2
 LOG_KEPT = 1000
 HAPROXY = Observer.HAPROXY
@@ -92,7 +92,7 @@ class SimulatedHAProxy:
         """No connection: the request is sent elsewhere, and the server is down until a check succeeds."""
         server.retries += 1
         server.redispatches += 1
-        server.up, server.check_at = False, self.kernel.loop.time() + CHECK_DOWN_S
+        server.up, server.check_at = False, self.kernel.loop.time() + CHECK_FAST_S
 
     def _connect_in_vain(self, server: SimulatedServer, runs: Runs, request: Request) -> None:
         """Nobody answers, not even to refuse: it takes a while to give up."""
@@ -276,4 +276,4 @@ class SimulatedHAProxy:
         else:
             server.check_fails += 1
             server.up = server.up and server.check_fails < CHECK_FALL
-        server.check_at = now + (CHECK_S if server.up else CHECK_DOWN_S)
+        server.check_at = now + (CHECK_S if good else CHECK_FAST_S)
