@@ -4,67 +4,26 @@ import json
 import os
 import signal
 import sqlite3
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
-from bench import load
-from e2e import ROOT, Site, get, site, wait
+from e2e import Site, get, site, wait
+from ledgers import HEALTHZ, WARM, another, declared, owned, settled
 
-LEDGER = json.dumps([sys.executable, str(ROOT / "examples" / "ledger" / "ledger.py")])
-HEALTHZ = (load.Kind("GET", "/healthz"),)
 TAKEN_OVER_S = 1.0
 KILLS = 3
-
-
-def declared(name: str, port: int, more: str) -> str:
-    return (
-        f'[service.{name}]\ncommand = {LEDGER}\nreplicas = 2\nmode = "active-passive"\nlisten = "127.0.0.1:{port}"\n'
-        f'check = {{ http = "/healthz", interval = "1s", timeout = "1s" }}\n{more}\n'
-    )
 
 
 @pytest.fixture(scope="module")
 def ledgers() -> Iterator[Site]:
     with site() as made:
-        warm = declared("warm", made.ports[0], 'standby = "warm"\nrole = { http = "/role" }')
-        made.write(warm + declared("cold", made.ports[1], ""))
+        made.write(declared("warm", made.ports[0], WARM) + declared("cold", made.ports[1]))
         made.up()
         settled(made, "warm")
         yield made
-
-
-def owned(made: Site, service: str) -> dict[str, Any]:
-    found: dict[str, Any] = made.status()["services"][service]
-    return found
-
-
-def active(made: Site, service: str) -> dict[str, Any] | None:
-    found = [one for one in owned(made, service)["replicas"] if one["role"] == "active"]
-    assert len(found) <= 1, found
-    return found[0] if found else None
-
-
-def settled(made: Site, service: str) -> dict[str, Any]:
-    """Wait until one is active, and the other stands by."""
-
-    def whole() -> bool:
-        found = owned(made, service)
-        return found["state"] == "ok" and not found["desired"]["pending"]
-
-    wait(whole, f"{service} is whole", 30.0)
-    one = active(made, service)
-    assert one is not None
-    return one
-
-
-def another(made: Site, service: str, than: dict[str, Any]) -> dict[str, Any] | None:
-    one = active(made, service)
-    return one if one is not None and one["pid"] != than["pid"] else None
 
 
 def lines(made: Site, service: str) -> list[tuple[int, int, int]]:

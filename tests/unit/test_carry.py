@@ -1,11 +1,12 @@
 """The carrier with a balancer that cannot be set up, dies, or says nothing: it never gives up, and tells it once."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+
+from heard import Heard
 
 from perdure.control.carry import Cargo, Carrier
 from perdure.model.errors import ConfigError, UnavailableError
-from perdure.model.event import Fact, Severity
 from perdure.model.replica import Process
 from perdure.model.service import Address, Service
 from perdure.model.traffic import BackendSpec, BalancerChange, Reading
@@ -69,19 +70,8 @@ class Stubborn:
 
 
 async def _carried(balancer: Stubborn, turns: int, pause_s: float) -> tuple[Carrier, list[str]]:
-    told: list[str] = []
-
-    def tell(
-        rule: str,
-        subject: str,
-        sentence: str,
-        severity: Severity = Severity.INFO,
-        facts: Mapping[str, Fact] | None = None,
-    ) -> None:
-        told.append(rule)
-
-    clock = Time()
-    carrier = Carrier(balancer, clock, lambda reading: None, tell)
+    clock, told = Time(), Heard()
+    carrier = Carrier(balancer, clock, lambda reading: None, told)
     carrier.cargo["web"] = Cargo(WEB, ())
     running = asyncio.create_task(carrier.run())
     for _ in range(turns):
@@ -91,7 +81,7 @@ async def _carried(balancer: Stubborn, turns: int, pause_s: float) -> tuple[Carr
             await asyncio.sleep(0)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    return carrier, told
+    return carrier, told.rules
 
 
 async def test_a_balancer_that_cannot_be_set_up_is_told_once_and_tried_again() -> None:

@@ -1,17 +1,16 @@
 """What observations become: evidence about the right replica, the retry budget, and news for the loop."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from facts import HEALTHZ, desired, replica, service
+from heard import Heard
 
 from perdure.control import crowding
 from perdure.control.observe import Observer
 from perdure.control.world import ServiceState, SlotState, Totals, World
 from perdure.detect import cusum, deadly, suspect
 from perdure.detect.self_health import Pause
-from perdure.model.event import Fact, Severity
 from perdure.model.evidence import Outcome, Probed, Sighted
 from perdure.model.replica import Process, Slot, State
 from perdure.model.service import Limits
@@ -37,20 +36,10 @@ class Seen:
         slots = {number: SlotState(Slot("web", number), replica(number, state)) for number in (1, 2)}
         self.service = ServiceState(desired(declared), suspect.policy(declared), slots)
         self.touched: list[str] = []
-        self.told: list[tuple[str, str, Mapping[str, Fact]]] = []
+        self.told = Heard()
         self.ports = Ports()
         runner: Any = self.ports
-        self.observer = Observer(World({"web": self.service}), runner, self.touched.append, self.tell)
-
-    def tell(
-        self,
-        rule: str,
-        subject: str,
-        sentence: str,
-        severity: Severity = Severity.INFO,
-        facts: Mapping[str, Fact] | None = None,
-    ) -> None:
-        self.told.append((rule, subject, facts or {}))
+        self.observer = Observer(World({"web": self.service}), runner, self.touched.append, self.told)
 
     def read(self, at: float, *counters: Counters, pid: int = 7) -> None:
         servers = [
@@ -130,8 +119,8 @@ def test_retries_above_the_budget_are_switched_off_and_on_again_and_both_are_tol
     seen.read(5.0, Counters(requests=100, retries=51), Counters())
     seen.read(20.0, Counters(requests=100, retries=51), Counters())
     assert seen.service.retries_off_since_at is None
-    assert [(rule, subject) for rule, subject, _ in seen.told] == [("P20", "web"), ("P21", "web")]
-    assert seen.told[0][2] == {"requests": 100, "retries": 51}
+    assert seen.told.subjects == [("P20", "web"), ("P21", "web")]
+    assert seen.told.all[0][2] == {"requests": 100, "retries": 51}
 
 
 def test_a_pause_of_the_monitor_shifts_what_is_open_and_is_told() -> None:
@@ -143,7 +132,7 @@ def test_a_pause_of_the_monitor_shifts_what_is_open_and_is_told() -> None:
     assert slot.belief.kernel.stopped_since_at == 15.0
     assert slot.verdict_since_at == 14.0
     assert slot.replica is not None and slot.replica.since_at == 10.0
-    assert starting.told == [("A10", "daemon", {"pause_s": 10.0})]
+    assert starting.told.all == [("A10", "daemon", {"pause_s": 10.0})]
 
 
 def test_nothing_is_tried_again_while_a_request_seems_to_end_replicas(seen: Seen) -> None:
@@ -152,10 +141,10 @@ def test_nothing_is_tried_again_while_a_request_seems_to_end_replicas(seen: Seen
     seen.service.deaths = deaths
     seen.read(5.3, Counters(requests=9, retries=1), Counters())
     assert seen.service.retries_off_since_at == 5.3
-    assert not seen.told, "the notice says so (P14)"
+    assert not seen.told.all, "the notice says so (P14)"
     seen.read(5.0 + deadly.KEPT_S, Counters(requests=9, retries=1), Counters())
     assert seen.service.retries_off_since_at is None
-    assert [rule for rule, _, _ in seen.told] == ["P21"]
+    assert seen.told.rules == ["P21"]
 
 
 def crowd(seen: Seen, at: float, queued: int, *sessions: int) -> None:

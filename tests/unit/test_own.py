@@ -1,10 +1,9 @@
 """Owning: a term is begun, a replica is told of it, and what fails is told and tried again."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from facts import replica, service
+from heard import Heard
 from test_claim import Hand, Shelf
 
 from perdure.control.own import Owners
@@ -12,7 +11,6 @@ from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import suspect
 from perdure.model.decision import Decision, Promote, Take
 from perdure.model.errors import UnavailableError
-from perdure.model.event import Severity
 from perdure.model.owner import Terms
 from perdure.model.replica import Slot, State
 from perdure.model.service import Mode, Role, Service, Standby
@@ -50,7 +48,7 @@ class Case:
     def __init__(self) -> None:
         self.clock, self.shelf, self.roles = Hand(), Shelf(), Told()
         self.touched: list[str] = []
-        self.told: list[str] = []
+        self.told = Heard()
         self.readable = True
         slot = SlotState(Slot("web", 2), replica(2, State.PASSIVE))
         self.service = ServiceState(Desired(WEB, "web@1", 3), suspect.policy(WEB), {2: slot})
@@ -66,22 +64,12 @@ class Case:
             Terms(rivals=False),
             lambda: str(next(words)),
             self.touched.append,
-            self.tell,
+            self.told,
             self.catch_up,
         )
 
     async def catch_up(self, service: ServiceState, slot: Slot) -> bool:
         return self.readable
-
-    def tell(
-        self,
-        rule: str,
-        subject: str,
-        sentence: str,
-        severity: Severity = Severity.INFO,
-        facts: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.told.append(rule)
 
     async def do(self, change: Take | Promote) -> None:
         self.owners.act(self.service, Decision("T01", "web/2", "it is so", change))
@@ -124,7 +112,7 @@ async def test_who_does_not_take_its_role_is_told_of_and_counted() -> None:
     await case.owners.step()
     await case.do(Take(Slot("web", 2)))
     await case.do(Promote(Slot("web", 2)))
-    assert (case.slot.told, case.slot.refusals, case.told) == (0, 1, ["T10"])
+    assert (case.slot.told, case.slot.refusals, case.told.rules) == (0, 1, ["T10"])
 
 
 async def test_a_replica_is_told_its_role_when_it_starts() -> None:

@@ -10,7 +10,6 @@ from perdure.model.owner import Owner, Seen, Terms
 from perdure.prevent import ownership
 
 TERMS = Terms()
-ALONE = Terms(rivals=False)
 MINE = Owner("notes", "notes/1", "here", 7, TERMS.ttl_s)
 THEIRS = Owner("notes", "notes/1", "there", 7, TERMS.ttl_s)
 
@@ -23,8 +22,8 @@ def test_a_right_ends_a_margin_before_the_ttl_has_passed_since_before_it_was_ask
 
 
 def test_without_rivals_a_right_does_not_end() -> None:
-    right = ownership.right(MINE, 100.0, ALONE)
-    assert right.until_at == right.kill_at == ownership.renew_at(100.0, ALONE) == math.inf
+    right = ownership.right(MINE, 100.0, ownership.ALONE)
+    assert right.until_at == right.kill_at == ownership.renew_at(100.0, ownership.ALONE) == math.inf
 
 
 @pytest.mark.parametrize(
@@ -68,4 +67,4 @@ def test_epochs_go_on_above_the_highest_that_was_ever_seen() -> None:
 
 def test_the_bound_of_a_takeover_is_the_ttl_of_a_slow_clock_and_what_follows() -> None:
     assert ownership.takeover_bound_s(TERMS, 0.1, 0.4) == pytest.approx(3.53)
-    assert ownership.takeover_bound_s(ALONE, 0.1, 0.4) == pytest.approx(0.5)
+    assert ownership.takeover_bound_s(ownership.ALONE, 0.1, 0.4) == pytest.approx(0.5)

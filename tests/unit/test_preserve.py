@@ -1,10 +1,10 @@
 """Preserving state: snapshots, those that stand by brought to them, the last copy before a takeover, proofs."""
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 import pytest
 from facts import replica, service
+from heard import Heard
 from test_claim import Hand
 from test_own import Told
 
@@ -13,7 +13,6 @@ from perdure.control.preserve import CAUGHT_UP_S_MAX, UNSAVED_AGAIN_S, Preserver
 from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import suspect
 from perdure.model.errors import ConfigError, RefusedError, UnavailableError
-from perdure.model.event import Severity
 from perdure.model.owner import Term
 from perdure.model.replica import Slot, State
 from perdure.model.service import Mode, Standby
@@ -38,7 +37,7 @@ class Case:
         slots[1] = SlotState(Slot("web", 1), replica(1, epoch=1))
         self.service = ServiceState(Desired(declared, "web@1", 3), suspect.policy(declared), slots)
         self.service.term = Term(owner=1, epoch=1, holds=True, takeable=True)
-        self.told: list[tuple[str, str]] = []
+        self.told = Heard()
         self.preserver = Preserver(
             self.clock,
             SimulatedKeeper(self.shelf, self.clock),
@@ -47,18 +46,8 @@ class Case:
             lambda slot: (),
             lambda: 0.5,
             lambda service: None,
-            self.tell,
+            self.told,
         )
-
-    def tell(
-        self,
-        rule: str,
-        subject: str,
-        sentence: str,
-        severity: Severity = Severity.INFO,
-        facts: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.told.append((rule, subject))
 
     async def step(self, after_s: float = 0.0) -> None:
         self.clock.at += after_s
@@ -124,6 +113,24 @@ async def test_before_another_slot_takes_over_it_is_brought_to_the_last_state_of
     assert case.shelf.states["web/2"] == ("last words",)
 
 
+@pytest.mark.parametrize(("declares", "replicas", "expected"), [(True, 3, None), (True, 1, 0.0), (False, 3, 0.0)])
+def test_how_long_a_copy_takes_is_unknown_until_there_was_one(
+    declares: bool, replicas: int, expected: float | None
+) -> None:
+    declared = service(mode=Mode.ACTIVE_PASSIVE, state=KEEPING if declares else None, replicas=replicas)
+    fresh = ServiceState(Desired(declared, "web@1", replicas), suspect.policy(declared))
+    assert keepsakes.copied_s(fresh) == expected
+
+
+async def test_how_long_a_copy_takes_is_what_the_last_ones_took() -> None:
+    case = Case()
+    await case.step()
+    case.service.preserved.bring_s = 1.5
+    [kept] = case.service.preserved.kept
+    case.service.preserved.kept = (replace(kept, manifest=replace(kept.manifest, took_s=2.0)),)
+    assert keepsakes.copied_s(case.service) == 3.5
+
+
 async def test_what_cannot_be_copied_is_told_and_the_slot_is_left_as_it_is_until_it_can() -> None:
     case = Case()
     case.shelf.write("web/1", "a")
@@ -132,7 +139,7 @@ async def test_what_cannot_be_copied_is_told_and_the_slot_is_left_as_it_is_until
     case.shelf.damaged.add("web/1")
     case.end(1)
     assert not await case.preserver.caught_up(case.service, Slot("web", 2))
-    assert case.told[-1] == ("D05", "web/1") and case.service.slots[1].unsaved
+    assert case.told.subjects[-1] == ("D05", "web/1") and case.service.slots[1].unsaved
     case.service.term = Term(owner=2, epoch=2, holds=True)
     case.service.slots[2].replica = replica(2, epoch=2)
     case.shelf.write("web/2", "b")
@@ -140,7 +147,7 @@ async def test_what_cannot_be_copied_is_told_and_the_slot_is_left_as_it_is_until
     assert case.shelf.states["web/3"] == ("a", "b") and case.shelf.states["web/1"] == ("a", "the only copy")
     case.shelf.damaged.clear()
     await case.step(UNSAVED_AGAIN_S)
-    assert ("D06", "web/1") in case.told and not case.service.slots[1].unsaved
+    assert ("D06", "web/1") in case.told.subjects and not case.service.slots[1].unsaved
     assert ("a", "the only copy") in case.shelf.contents.values()
     await case.step(20.0)
     assert case.shelf.states["web/1"] == ("a", "b")
@@ -151,29 +158,29 @@ async def test_what_goes_wrong_is_told_once_and_so_is_that_it_works_again() -> N
     case.shelf.damaged.add("web/1")
     await case.step()
     await case.step(30.0)
-    assert case.told == [("D01", "web")] and keepsakes.told(case.service, 0.0)["problem"]  # type: ignore[index]
+    assert case.told.subjects == [("D01", "web")] and keepsakes.told(case.service, 0.0)["problem"]  # type: ignore[index]
     case.shelf.damaged.clear()
     await case.step(100.0)
-    assert ("D02", "web") in case.told and not case.service.preserved.problem
+    assert ("D02", "web") in case.told.subjects and not case.service.preserved.problem
 
 
 async def test_a_snapshot_is_proven_to_restore_soon_and_then_once_a_day() -> None:
     case = Case()
     await case.step()
-    assert case.told == [("D03", "web")]
+    assert case.told.subjects == [("D03", "web")]
     for _ in range(20):
         await case.step(3600.0)
-    assert case.told.count(("D03", "web")) == 1
+    assert case.told.subjects.count(("D03", "web")) == 1
     for _ in range(5):
         await case.step(3600.0)
-    assert case.told.count(("D03", "web")) == 2
+    assert case.told.subjects.count(("D03", "web")) == 2
 
 
 async def test_a_proof_that_fails_is_an_alarm() -> None:
     case = Case()
     case.shelf.unrestorable = True
     await case.step()
-    assert ("D04", "web") in case.told
+    assert ("D04", "web") in case.told.subjects
 
 
 async def test_the_last_copy_may_not_take_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +189,7 @@ async def test_the_last_copy_may_not_take_for_ever(monkeypatch: pytest.MonkeyPat
     case.end(1)
     assert CAUGHT_UP_S_MAX > 1.0
     assert not await case.preserver.caught_up(case.service, Slot("web", 2))
-    assert case.told == [("D05", "web/1")]
+    assert case.told.subjects == [("D05", "web/1")]
 
 
 async def test_snapshots_by_command() -> None:

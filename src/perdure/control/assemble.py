@@ -16,7 +16,6 @@ from perdure.control.survey import Surveyor
 from perdure.control.tell import Tell
 from perdure.control.world import SlotState, World
 from perdure.model.event import Severity
-from perdure.model.owner import Terms
 from perdure.ports.balancer import Balancer
 from perdure.ports.clock import Clock
 from perdure.ports.host import Host
@@ -25,6 +24,7 @@ from perdure.ports.prober import Prober
 from perdure.ports.role import Roles
 from perdure.ports.runner import Runner
 from perdure.ports.store import Store
+from perdure.prevent import ownership
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def _owners(parts: Parts, world: World, preserver: Preserver, touch: Callable[[s
         world,
         parts.roles,
         parts.host_name,
-        Terms(rivals=False),
+        ownership.ALONE,
         lambda: f"{int(parts.jitter() * 2**52):x}",
         touch,
         tell,

@@ -126,8 +126,7 @@ def told(service: ServiceState, wall: float) -> dict[str, Any] | None:
     """What `status` says of the state of a service; None when it declares none."""
     if service.desired.service.state is None:
         return None
-    kept = service.preserved.kept
-    last = max(kept, key=lambda one: one.manifest.taken_at, default=None)
+    kept, last = service.preserved.kept, _last(service)
     proven = [one for one in kept if one.proof is not None and not one.proof.problem]
     proof = max(proven, key=lambda one: one.proof.at if one.proof is not None else 0.0, default=None)
     return {
@@ -136,6 +135,21 @@ def told(service: ServiceState, wall: float) -> dict[str, Any] | None:
         "proven": document(proof, wall) if proof is not None else None,
         "problem": service.preserved.problem or None,
     }
+
+
+def copied_s(service: ServiceState) -> float | None:
+    """How long the last state takes to another slot, by the last snapshot and the last slot that was brought to one.
+
+    None: not seen yet.
+    """
+    if service.desired.service.state is None or service.desired.replicas < 2:
+        return 0.0
+    last, bring_s = _last(service), service.preserved.bring_s
+    return last.manifest.took_s + bring_s if last is not None and bring_s is not None else None
+
+
+def _last(service: ServiceState) -> Kept | None:
+    return max(service.preserved.kept, key=lambda one: one.manifest.taken_at, default=None)
 
 
 def of_slot(service: ServiceState, slot: SlotState, wall: float) -> Mapping[str, Any]:

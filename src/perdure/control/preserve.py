@@ -192,8 +192,9 @@ class Preserver:
     # How it is done
 
     async def _brought(self, service: ServiceState, slot: SlotState, manifest: Manifest) -> None:
-        running = slot.replica is not None and slot.live
+        running, began_at = slot.replica is not None and slot.live, self.clock.now()
         await self.keeper.apply(self._source(service, slot), manifest.id, running)
+        service.preserved.bring_s = self.clock.now() - began_at
         self._note_applied(service, slot.slot.number, manifest)
         self.touch(service.name)
 

@@ -12,6 +12,7 @@ from perdure.detect import digest, probe, sampled, stall, suspect, traffic
 from perdure.model.evidence import MEASURED, EvidenceClass
 from perdure.model.replica import SERVING, State
 from perdure.model.service import Standby
+from perdure.prevent import ownership
 from perdure.recover import restart, take_over
 
 
@@ -149,15 +150,26 @@ def _service(service: ServiceState, now: float, wall: float) -> dict[str, Any]:
 
 def _owned(service: ServiceState) -> dict[str, Any]:
     """Who is the owner, in which epoch, and for how long nobody is active at most when the active one dies."""
-    term, warm = service.term, service.desired.service.standby is Standby.WARM
-    starts = [slot.start_s for slot in service.slots.values() if slot.start_s is not None]
-    start_s = 0.0 if warm else max(starts, default=None)
+    term = service.term
+    serves_s = _serves_s(service)
+    bound_s = ownership.takeover_bound_s(ownership.ALONE, take_over.LOOP_S, serves_s) if serves_s is not None else None
     return {
         "standby": service.desired.service.standby.value,
         "owner": f"{service.name}/{term.owner}" if term.owner is not None else None,
         "epoch": term.epoch,
-        "takeover_bound_s": round(take_over.BOUND_S + start_s, 3) if start_s is not None else None,
+        "takeover_bound_s": round(bound_s, 3) if bound_s is not None else None,
     }
+
+
+def _serves_s(service: ServiceState) -> float | None:
+    """How long whoever is next needs until it can serve, by what was seen last: the last state is copied to it, and a
+    cold one starts. None: not seen yet.
+    """
+    declared = service.desired.service
+    copied = keepsakes.copied_s(service)
+    starts = [slot.start_s for slot in service.slots.values() if slot.start_s is not None]
+    started = 0.0 if declared.standby is Standby.WARM else max(starts, default=None)
+    return copied + started if copied is not None and started is not None else None
 
 
 def _duty(service: ServiceState, slot: SlotState) -> dict[str, Any]:

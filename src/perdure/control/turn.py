@@ -52,17 +52,16 @@ def decide(facts: Facts, now: float) -> Plan:
     desired, standings = facts.desired, facts.standings
     service = desired.service
     shared_now = shared_signs(standings, desired.serving)
-    serving = [one for one in standings if one.serving]
-    heard = not serving or not all(one.silent for one in serving)
+    heard = all(one.hears_s > 0.0 for one in standings)
     shared_at = scope.remembered(facts.shared_at, shared_now, service.asked, now, heard=heard)
     shared = frozenset(shared_at)
-    told = {sign for sign in shared_at if f"{service.name} {isolate.shared_key(sign)}" in facts.told}
+    told = frozenset(sign for sign in shared_at if f"{service.name} {isolate.shared_key(sign)}" in facts.told)
     common = common_causes(standings, desired.serving)
     duty = _duty(facts, now)
     room = replicate.Room(facts.dependencies_ready, duty.runs, duty.leaving)
     found = [
         *duty.decisions,
-        *isolate.decide(standings, desired.serving, isolate.Shared(shared, shared_now | told, common, frozenset(told))),
+        *isolate.decide(standings, desired.serving, isolate.Shared(shared, shared_now, told, common)),
         *isolate.undecided(service.name, facts.undecided),
         *isolate.unheard(service.name, standings, f"{service.name} {isolate.MONITOR_KEY}" in facts.told),
         *notice.decide(service.name, standings, facts.conditions),

@@ -110,6 +110,8 @@ class Preserved:
     current_at: dict[int, float] = field(default_factory=dict)
     """The same slots -> the monotonic instant whose state they hold."""
     attempt: snapshot.Attempt | None = None
+    bring_s: float | None = None
+    """How long it took, the last time that a slot was brought to a snapshot."""
     problem: str = ""
     """Why it does not go on just now."""
 
@@ -287,7 +289,6 @@ def _standing(service: ServiceState, slot: SlotState, silence: vantage.Silence |
         slot.verdict_since_at,
         hint=suspect.hint(slot.belief, now, service.rules) if slot.serves else None,
         hears_s=now - service.deaf_at,
-        silent=slot.serves and suspect.silent(slot.belief, service.rules),
         suspected=state in (State.READY, State.SUSPECT) and suspect.suspected(slot.belief, now, service.rules),
         conviction=slot.conviction,
         acquitted=state is State.ISOLATED

@@ -95,10 +95,8 @@ class Standing:
     verdict_since_at: float | None = None
     hint: Sign | None = None
     """What its last bad answer looked like, when that is too little for a verdict."""
-    silent: bool = False
-    """The last question to it got no answer."""
     hears_s: float = math.inf
-    """For how long the monitor has heard at least one of the replicas that serve."""
+    """For how long the monitor has heard at least one of the replicas that serve; 0: it hears none of them."""
     suspected: bool = False
     conviction: Conviction | None = None
     acquitted: bool = False

@@ -20,6 +20,8 @@ import math
 
 from perdure.model.owner import Owner, Right, Seen, Terms
 
+ALONE = Terms(rivals=False)
+"""Of a host whose store nobody else reaches."""
 KILL_SHARE = 0.5
 """Of the margin: so long has a replica that was told to end before it is killed."""
 
@@ -53,6 +55,9 @@ def next_epoch(seen: Seen, highest: int) -> int:
 
 
 def takeover_bound_s(terms: Terms, loop_s: float, start_s: float) -> float:
-    """How long nobody is active, at most, when the host of the owner dies: `status` shows it."""
+    """How long nobody is active, at most, when the owner dies, and its host where there are others: `status` shows it.
+
+    `loop_s`: to see it and to write the next term; `start_s`: until whoever is next can serve.
+    """
     waits_s = terms.ttl_s * (1.0 + terms.drift) if terms.rivals else 0.0
     return waits_s + loop_s + start_s

@@ -25,12 +25,12 @@ class Shared:
 
     signs: frozenset[Sign] = frozenset()
     """These convict nobody; some are not shared any more, but were a moment ago."""
+    now: frozenset[Sign] = frozenset()
+    """Those of them that are shared at this instant."""
     told: frozenset[Sign] = frozenset()
-    """Of these somebody must be told: shared now, or told already and not over."""
+    """Those of them that somebody was told of, whether or not anybody shows them just now."""
     common: Sequence[Common] = ()
     """What several replicas show at one endpoint, the worst first."""
-    lasting: frozenset[Sign] = frozenset()
-    """Those that were told already, whether or not anybody shows them just now."""
 
 
 def decide(standings: Sequence[Standing], replicas: int, shared: Shared) -> list[Decision]:
@@ -49,7 +49,7 @@ def decide(standings: Sequence[Standing], replicas: int, shared: Shared) -> list
         elif verdict is None:
             decisions += _suspect(standing)
         elif verdict.sign in shared.signs:
-            if verdict.sign is not Sign.REQUESTS and verdict.sign in shared.told:
+            if verdict.sign is not Sign.REQUESTS and verdict.sign in shared.now | shared.told:
                 decisions.append(_shared(standing, verdict))
         elif (verdict.sign, verdict.endpoint) in together:
             continue
@@ -63,8 +63,8 @@ def decide(standings: Sequence[Standing], replicas: int, shared: Shared) -> list
         decisions.append(_failing_together(standings, common, serving))
     worst = {one.sign: one for one in reversed(common) if one.sign is not Sign.REQUESTS or one.sign not in shared.signs}
     service = standings[0].slot.service
-    decisions += [_lasting(service, sign) for sign in sorted(shared.lasting - _told_by(decisions))]
-    return decisions + [_common(standings[0].slot.service, one, serving) for one in worst.values()]
+    decisions += [_lasting(service, sign) for sign in sorted(shared.told - _told_by(decisions))]
+    return decisions + [_common(service, one, serving) for one in worst.values()]
 
 
 def undecided(service: str, sentence: str) -> list[Decision]:

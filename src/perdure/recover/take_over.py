@@ -3,8 +3,8 @@
 Intuition: at most one slot owns the service, by the term that `prevent.ownership` guards. When its replica is gone, the
 quickest way back that loses nothing is taken. A warm one stands by: it takes over at once. With cold ones the same slot
 is started again, since it has the newest state of all, and another one takes over when that has failed twice, unless it
-has failed itself: a program that starts nowhere does not go round in circles. Nothing
-new becomes active before the whole process group of the old one is seen to be gone, so there are never two.
+has failed itself: a program that starts nowhere does not go round in circles. Nothing new becomes active before the
+whole process group of the old one is seen to be gone, so there are never two.
 
 A handover is the same, in order: the old one is drained (clients' new requests wait in HAProxy), ended, and the other
 one takes over. It is wanted by command, for a slot that is drained by command, for a replica that must be replaced
@@ -31,9 +31,9 @@ FAILED = "the active replica has failed"
 IN_PLACE_TRIES = 2
 """A slot whose replicas failed so often in a row is not started in place any more while another one can take over."""
 REFUSED_KEY = "nobody takes over"
-BOUND_S = 0.5
-"""On one machine the death of a process is seen at once, and the new term is on the disk, within this; what a cold
-replica needs to start comes on top.
+LOOP_S = 0.5
+"""The death of a process is seen, and the next term is on the disk, within this; copying the last state and starting a
+cold replica come on top.
 """
 
 
