@@ -80,6 +80,8 @@ class SlotState:
     """The first process has ended; children may still live."""
     down_seen_at: float | None = None
     """Since when HAProxy's own checks hold it down."""
+    check_fails: bool = False
+    """HAProxy's last own check of it failed; the third in a row holds it down."""
     totals: Totals = field(default_factory=Totals)
     told: int = 0
     """The epoch that a warm replica was told and has taken."""
@@ -240,7 +242,7 @@ def _silences(service: ServiceState, now: float) -> dict[int, vantage.Silence]:
         carried = service.backend is not None
         read_at = service.backend_at if carried else -math.inf
         same, too = asked.check == own.label, own.label in service.rules.probe_limits
-        seen = vantage.Seen(slot.down_seen_at is None, read_at, vantage.notices_s(own), same, too)
+        seen = vantage.Seen(slot.down_seen_at is None, slot.check_fails, read_at, vantage.notices_s(own), same, too)
         heard = vantage.Heard(service.hearing, now)
         found[number] = vantage.silence(asked, slot.belief.answers, slot.belief.stalled, seen, heard)
     return found
