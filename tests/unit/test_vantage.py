@@ -155,5 +155,5 @@ def test_the_check_that_haproxy_asks_too_speaks_for_the_others() -> None:
 
 
 def test_haproxy_notices_after_one_check_in_vain() -> None:
-    assert vantage.notices_s(Check(CheckKind.HTTP, "/", timeout_s=1.0)) == 3.5
+    assert vantage.notices_s(Check(CheckKind.HTTP, "/", timeout_s=1.0)) == 4.0
     assert stall.overdue(waiting(9.0)) == 1

@@ -116,6 +116,10 @@ class Preserved:
     """How long it took, the last time that a slot was brought to a snapshot."""
     problem: str = ""
     """Why it does not go on just now."""
+    held: bool = False
+    """Nothing is begun, for the data are about to be exchanged."""
+    relied_on: frozenset[str] = frozenset()
+    """Snapshots that a plan to go back needs."""
 
 
 @dataclass(slots=True)
@@ -318,9 +322,11 @@ def _standing(service: ServiceState, slot: SlotState, silence: vantage.Silence |
 
 
 def _data_epoch(service: ServiceState, slot: SlotState) -> int:
-    """The history that a slot's state belongs to; one that was brought to nothing yet has no other."""
+    """The history that a slot's state belongs to: the first, when nobody knows that it was brought to a later one."""
     applied = service.preserved.applied.get(slot.slot.number)
-    return applied.data_epoch if applied is not None else service.term.data_epoch
+    if slot.slot.number == service.term.owner or service.desired.service.state is None:
+        return service.term.data_epoch
+    return applied.data_epoch if applied is not None else 0
 
 
 def _behind_s(service: ServiceState, slot: SlotState, now: float) -> float:

@@ -41,8 +41,8 @@ KEEPS_ANSWERING_S = 1.0
 """Nothing may have waited longer since the last answer."""
 RECONVERGENCE_S = 3.05
 """A network may need 3 s to find new paths (disturbance B13): so long must questions have been in vain."""
-CHECK_S, SLACK_S = 2.0, 0.5
-"""How often HAProxy asks, and a little more than it takes to tell."""
+CHECK_S, SLACK_S = 2.0, 1.0
+"""How often HAProxy asks, and how long it may take until its answer is read."""
 DEAF_INTERVALS = 1.5
 """Nobody was heard for so many intervals of the checks: then the monitor was deaf meanwhile."""
 DEAF_S_MIN = 1.0

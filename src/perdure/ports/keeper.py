@@ -11,7 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from perdure.model.errors import UnavailableError
 from perdure.model.snapshot import Keeping, Kept, Loss, Manifest, Pin, Proof
+
+
+class EndedError(UnavailableError):
+    """The keeper's process ended in a call: what was asked may have been done, or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,11 @@ class Source:
     """The first process of the group that is stopped for `Consistency.PAUSE`; None: nobody runs."""
     user: str | None = None
     group: str | None = None
+
+
+def aside_of(source: Source) -> str:
+    """The directory beside the slot's own in which going back works: on the same file system."""
+    return f"{source.directory.rpartition('/')[0]}/back"
 
 
 class Archive(Protocol):
@@ -99,6 +109,10 @@ class Keeper(Archive, Protocol):
 
         Nobody runs meanwhile. Done again it changes nothing, and with the two names exchanged it is undone. When the
         process dies in it, the state is the old one or the new one after `recover`."""
+
+    async def tidy(self, source: Source, kept: Sequence[str]) -> None:
+        """Remove what was restored aside or kept beside the slot's directory, in `aside_of(source)`, but for these
+        paths."""
 
     async def recover(self, source: Source) -> bool | None:
         """Called before a slot's state is used, after a death: complete a half-done switch (True), or take it back
