@@ -136,11 +136,12 @@ async def test_done_undone_and_rescued(back: Back) -> None:
     await back.exchanged()
     await back.rollbacks.step(back.service)
     assert back.last.outcome is Outcome.DONE and back.shelf.states["web/1"] == ("a",)
+    assert "still being written" in await refused(UnavailableError, back.rollbacks.rescue("web", []))
     await back.rollbacks.step(back.service)
     assert back.last.rescued == 1 and "D15" in back.told.rules
     assert (await back.rollbacks.rescue("web", []))[0] == "1 of 1 rows are back in web"
     assert (await back.rollbacks.rescue("web", []))[1:] == [
-        "1 are not, for the present row is another one:",
+        "what could not be put back:",
         "  b is there",
     ]
     back.shelf.write("web/1", "c")

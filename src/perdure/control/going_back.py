@@ -41,6 +41,7 @@ LOOK_S = 0.2
 PLAN_LASTS_S = 1800.0
 """So long may somebody think about what would be lost."""
 UNDO_S = 7 * 86_400.0
+CONFLICTS_TOLD = 20
 TRIES = 2
 """So many replicas in a row must fail with the older data before they are taken back."""
 
@@ -140,14 +141,19 @@ class Rollbacks:
         """Put the rows back that the last rollback lost; those of some tables, or all."""
         service, slot = self._owner(name)
         last = service.desired.rollback
-        if last is None or last.outcome is not Outcome.DONE or not last.rescue_file or last.rescued is None:
+        if last is None or last.outcome is not Outcome.DONE or not last.rescue_file:
             hint = f"perdure restore {name} --to ..., or: perdure events {name}"
             raise RefusedError(f"there are no rows of {name} that could be rescued", hint)
+        if last.rescued is None:
+            sentence = f"the rows that {last.name} lost are still being written to a file"
+            raise UnavailableError(sentence, f"try again when an event (D15) says so: perdure events {name}")
         source = self.preserver.source(service, slot)
         count, conflicts = await self.preserver.keeper.reinsert(source, last.rescue_file, tables)
         sentence = f"{count:,} of {last.rescued:,} rows are back in {name}"
-        left = f"{len(conflicts):,} are not, for the present row is another one:"
-        return [sentence, left, *(f"  {one}" for one in conflicts)] if conflicts else [sentence]
+        if not conflicts:
+            return [sentence]
+        more = [f"  and {len(conflicts) - CONFLICTS_TOLD:,} more"] if len(conflicts) > CONFLICTS_TOLD else []
+        return [sentence, "what could not be put back:", *(f"  {one}" for one in conflicts[:CONFLICTS_TOLD]), *more]
 
     # What comes of it
 

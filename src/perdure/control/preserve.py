@@ -69,8 +69,6 @@ class Preserver:
             return
         if service.preserved.held or take_over.goes_back(service.desired, service.term):
             return  # nothing is to be in the way of an exchange while clients wait
-        if any(slot.serves for slot in service.slots.values()):
-            service.lossy = False
         try:
             await self._known(service)
             await self._taken(service)
@@ -94,6 +92,7 @@ class Preserver:
         except (PerdureError, TimeoutError) as error:
             sentence = error.sentence if isinstance(error, PerdureError) else f"not within {CAUGHT_UP_S_MAX:g} s"
             state.unsaved = True
+            service.preserved.attempt = None  # whether it can be copied again is to be known soon
             self.tell(
                 "D05",
                 str(state.slot),
@@ -202,7 +201,7 @@ class Preserver:
             preserved.attempt = snapshot.Attempt(began_at, self.clock.now(), failures + 1)
             raise
         preserved.attempt = snapshot.Attempt(began_at, self.clock.now())
-        owner.unsaved = False
+        owner.unsaved = service.lossy = False
         await self._swept(service)
 
     async def _followed(self, service: ServiceState) -> None:

@@ -157,7 +157,7 @@ class ServiceState:
     deaf_at: float = -math.inf
     """When no replica that serves was heard last."""
     lossy: bool = False
-    """The last state of the slot that was active cannot be read: who takes over loses what it had not got yet."""
+    """The last state of the owner's slot could not be copied: who takes over loses what it had not got yet."""
 
     @property
     def name(self) -> str:

@@ -14,9 +14,10 @@ Going back to older data is the same with itself: the owner is drained and ended
 term begins with it, in a new history; those that stand by have the history of before, and take over only when they were
 brought to this one.
 
-Hard cases: a replica of an older term (a store that was restored, an earlier daemon) is ended wherever it is found; a
-warm one that does not take what it is told is ended, and starts as active; nobody may take over (the loss is too large,
-or all the others hold data of before a restore): then somebody is told, with the command that overrides it.
+Hard cases: the last state of the old one cannot be copied (then a handover is refused, and after a failure its own slot
+is tried first); a replica of an older term (a store that was restored, an earlier daemon) is ended wherever it is
+found; a warm one that does not take what it is told is ended, and starts as active; nobody may take over (the loss is
+too large, or all the others hold data of before a restore): then somebody is told, with the command that overrides it.
 Neighbours: `replicate` starts and ends what this leaves alone; `control.own` takes terms and tells replicas.
 """
 
@@ -128,7 +129,7 @@ def _lost(owner: Standing) -> tuple[Decision, ...]:
 def _why(desired: Desired, standings: Sequence[Standing], owner: Standing, term: Term) -> str:
     """Why the owner hands over; empty when it does not, or when nobody could take it."""
     command = _command(desired, term)
-    if _heir(desired, standings, owner, command).refusal:
+    if _heir(desired, standings, owner, command, needless=True).refusal:
         return ""
     number, warm = owner.slot.number, desired.service.standby is Standby.WARM
     if not desired.wants(number):
@@ -151,12 +152,14 @@ def _command(desired: Desired, term: Term) -> Handover | None:
 
 
 def _takes_over(desired: Desired, standings: Sequence[Standing], owner: Standing) -> bool:
-    """Whether the owner has ended, and another slot is the better way back than a new process in the same one."""
+    """Whether the owner has ended, and another slot is the better way back than a new process in the same one: that
+    has all data, so a warm one, too, is second when it lacks something.
+    """
     if owner.live or owner.replica is None:
         return False
-    if desired.service.standby is Standby.COLD and owner.history.failures < IN_PLACE_TRIES:
-        return False
-    return not _heir(desired, standings, owner, None).refusal
+    heir = _heir(desired, standings, owner, None)
+    in_place = desired.service.standby is Standby.COLD or heir.behind_s > 0.0
+    return not heir.refusal and (not in_place or owner.history.failures >= IN_PLACE_TRIES)
 
 
 def _unheeded(desired: Desired, standings: Sequence[Standing], owner: Standing, term: Term) -> tuple[Decision, ...]:
@@ -164,7 +167,7 @@ def _unheeded(desired: Desired, standings: Sequence[Standing], owner: Standing, 
     command = _command(desired, term)
     if command is None:
         return ()
-    heir = _heir(desired, standings, owner, command)
+    heir = _heir(desired, standings, owner, command, needless=True)
     return (_refused(desired, heir),) if heir.refusal else ()
 
 
@@ -231,9 +234,14 @@ def _refused(desired: Desired, heir: heirs.Heir) -> Decision:
 
 
 def _heir(
-    desired: Desired, standings: Sequence[Standing], owner: Standing | None, command: Handover | None
+    desired: Desired,
+    standings: Sequence[Standing],
+    owner: Standing | None,
+    command: Handover | None,
+    *,
+    needless: bool = False,
 ) -> heirs.Heir:
-    """The best of the others; `command` may name one, and may accept a loss."""
+    """The best of the others; `command` may name one, and may accept a loss. `needless`: the owner could go on."""
     named = command.slot if command is not None else None
     found = [
         Candidate(str(one.slot), "", one.data_epoch, one.behind_s, ready=one.state_is(State.PASSIVE))
@@ -248,7 +256,7 @@ def _heir(
     data_epoch = owner.data_epoch if owner is not None else max((one.data_epoch for one in standings), default=0)
     accepts = command is not None and command.accept_loss
     max_loss_s = desired.service.state.max_loss_s if desired.service.state is not None else None
-    return heirs.heir(found, data_epoch, max_loss_s, accept_loss=accepts)
+    return heirs.heir(found, data_epoch, heirs.Bearable(max_loss_s, needless, accepts))
 
 
 def _stands_by(desired: Desired, standing: Standing, owner: Standing | None) -> bool:
