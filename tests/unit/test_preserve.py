@@ -124,6 +124,15 @@ async def test_the_slot_that_was_left_stands_by_with_the_last_state_before_there
     assert lag_s(case.service, case.service.slots[1], case.clock.wall()) == pytest.approx(2.0)
 
 
+async def test_how_many_are_kept_is_unknown_until_a_new_daemon_has_looked() -> None:
+    case = Case()
+    before = keepsakes.told(case.service, 0.0)
+    await case.step()
+    after = keepsakes.told(case.service, 0.0)
+    assert before is not None and before["snapshots"] is None
+    assert after is not None and after["snapshots"] == 1
+
+
 @pytest.mark.parametrize(("declares", "replicas", "expected"), [(True, 3, None), (True, 1, 0.0), (False, 3, 0.0)])
 def test_how_long_a_copy_takes_is_unknown_until_there_was_one(
     declares: bool, replicas: int, expected: float | None

@@ -83,7 +83,7 @@ def _ownership(service: Document) -> str:
         return "; ".join([*words, f"NO SNAPSHOTS: {terminal.harmless(str(data['problem']))}"])
     last, proven = data.get("last"), data.get("proven")
     if last is None:
-        return "; ".join([*words, "no snapshot yet"])
+        return "; ".join([*words, "snapshots unknown" if data.get("snapshots") is None else "no snapshot yet"])
     count = "1 snapshot" if data["snapshots"] == 1 else f"{data['snapshots']} snapshots"
     words.append(f"{count}, the last {terminal.span(last['age_s'])} ago")
     restores = f"restores in {proven['proven']['took_s']:.2f} s" if proven is not None else "not proven to restore yet"

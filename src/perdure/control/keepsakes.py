@@ -130,7 +130,7 @@ def told(service: ServiceState, wall: float) -> dict[str, Any] | None:
     proven = [one for one in kept if one.proof is not None and not one.proof.problem]
     proof = max(proven, key=lambda one: one.proof.at if one.proof is not None else 0.0, default=None)
     return {
-        "snapshots": len(kept),
+        "snapshots": len(kept) if kept or service.preserved.known else None,
         "last": document(last, wall) if last is not None else None,
         "proven": document(proof, wall) if proof is not None else None,
         "problem": service.preserved.problem or None,
