@@ -129,6 +129,15 @@ async def test_a_post_is_sent_once_and_with_an_idempotency_key_it_is_tried_again
     assert here.requests().count("PATCH /patch HTTP/1.1") == 1
 
 
+async def test_what_only_reads_in_webdav_is_tried_again_and_what_makes_something_is_not(here: Site) -> None:
+    balancer = here.balancer()
+    await balancer.configure([here.spec(retry=Retry(attempts=3))])
+    await balancer.change([put("s1", await here.replica("reset")), put("s2", await here.replica("reset"))])
+    for method, times in (("PROPFIND", 3), ("REPORT", 3), ("SEARCH", 3), ("MKCALENDAR", 1), ("MOVE", 1)):
+        await request(here.port, method, "/plans", body="x")
+        assert here.requests().count(f"{method} /plans HTTP/1.1") == times, method
+
+
 async def test_an_idempotent_request_reaches_the_replica_that_works(here: Site) -> None:
     balancer = here.balancer()
     await balancer.configure([here.spec()])

@@ -52,6 +52,26 @@ def test_what_is_not_known_is_shown_as_unknown() -> None:
     assert lines[-2:] == ["daemon    unknown", "balancer  unknown"]
 
 
+def test_an_empty_slot_that_stands_by_has_nothing_that_could_be_unknown() -> None:
+    empty = {"slot": "web/2", "state": "stopped", "role": "passive", "standby": True, "restarts": 0, "lag_s": 3.0}
+    lines = shown(status_view.render(status(empty)))
+    assert lines[2].split() == ["web/2", "passive", "-", "-", "-", "0", "-", "-"]
+    assert lines[3].strip() == "stands by with the state of 3.0 s ago"
+
+
+def test_one_snapshot_is_one_and_a_quick_restore_took_some_time() -> None:
+    data = {"snapshots": 1, "last": {"age_s": 4.0}, "proven": {"proven": {"took_s": 0.042}}}
+    line = shown(status_view.render(status(WEB_1, mode="active-passive", owner="web/1", epoch=3, data=data)))[1]
+    assert line.endswith("1 snapshot, the last 4.0 s ago; restores in 0.04 s")
+
+
+@pytest.mark.parametrize(("count", "said"), [(None, "snapshots unknown"), (0, "no snapshot yet")])
+def test_snapshots_that_nobody_looked_for_yet_are_not_called_missing(count: int | None, said: str) -> None:
+    data = {"snapshots": count, "last": None, "proven": None}
+    line = shown(status_view.render(status(WEB_1, mode="active-passive", owner="web/1", epoch=3, data=data)))[1]
+    assert line.endswith(said)
+
+
 def test_a_daemon_whose_loop_stands_still_is_shown_as_stuck() -> None:
     document = status(WEB_1)
     document["daemon"]["loop_age_s"] = 12.0

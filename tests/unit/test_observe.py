@@ -8,12 +8,12 @@ from heard import Heard
 
 from perdure.control import crowding
 from perdure.control.observe import Observer
-from perdure.control.world import ServiceState, SlotState, Totals, World
+from perdure.control.world import ServiceState, SlotState, Totals, World, deadly_request
 from perdure.detect import cusum, deadly, suspect
 from perdure.detect.self_health import Pause
 from perdure.model.evidence import Outcome, Probed, Sighted
 from perdure.model.replica import Process, Slot, State
-from perdure.model.service import Limits
+from perdure.model.service import Limits, Mode
 from perdure.model.traffic import Admin, Backend, Counters, Reading, Server
 from perdure.prevent import notice
 
@@ -145,6 +145,18 @@ def test_nothing_is_tried_again_while_a_request_seems_to_end_replicas(seen: Seen
     seen.read(5.0 + deadly.KEPT_S, Counters(requests=9, retries=1), Counters())
     assert seen.service.retries_off_since_at is None
     assert seen.told.rules == ["P21"]
+
+
+@pytest.mark.parametrize(("mode", "blamed"), [(Mode.ACTIVE_ACTIVE, True), (Mode.ACTIVE_PASSIVE, False)])
+def test_the_one_that_is_active_has_all_the_requests_so_one_under_way_at_its_death_says_less(
+    seen: Seen, mode: Mode, blamed: bool
+) -> None:
+    deaths = deadly.Deaths(loads={"/plans": deadly.Load(186.0, 186.0, 18.6)})
+    for at in (5.0, 15.0):
+        deaths = deadly.broke(deadly.died(deaths, at), deadly.Broken(at, "/plans", 1))
+    seen.service.deaths = deaths
+    seen.service.desired = desired(service(replicas=2, mode=mode))
+    assert (deadly_request(seen.service, 16.0) is not None) is blamed
 
 
 def crowd(seen: Seen, at: float, queued: int, *sessions: int) -> None:

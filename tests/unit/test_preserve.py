@@ -113,6 +113,26 @@ async def test_before_another_slot_takes_over_it_is_brought_to_the_last_state_of
     assert case.shelf.states["web/2"] == ("last words",)
 
 
+async def test_the_slot_that_was_left_stands_by_with_the_last_state_before_there_is_a_new_snapshot() -> None:
+    case = Case()
+    await case.step()
+    case.clock.at += 7.0
+    case.end(1)
+    assert await case.preserver.caught_up(case.service, Slot("web", 2))
+    case.service.term = Term(owner=2, epoch=2, holds=True)
+    case.clock.at += 2.0
+    assert lag_s(case.service, case.service.slots[1], case.clock.wall()) == pytest.approx(2.0)
+
+
+async def test_how_many_are_kept_is_unknown_until_a_new_daemon_has_looked() -> None:
+    case = Case()
+    before = keepsakes.told(case.service, 0.0)
+    await case.step()
+    after = keepsakes.told(case.service, 0.0)
+    assert before is not None and before["snapshots"] is None
+    assert after is not None and after["snapshots"] == 1
+
+
 @pytest.mark.parametrize(("declares", "replicas", "expected"), [(True, 3, None), (True, 1, 0.0), (False, 3, 0.0)])
 def test_how_long_a_copy_takes_is_unknown_until_there_was_one(
     declares: bool, replicas: int, expected: float | None
@@ -227,3 +247,17 @@ async def test_commands_for_what_is_not_there_are_refused() -> None:
     case.service.desired = Desired(service(), "web@1", 3)
     with pytest.raises(RefusedError):
         await made.listed("web")
+
+
+async def test_after_a_handover_there_and_back_nobody_is_brought_to_what_was_taken_before_the_first() -> None:
+    case = Case()
+    case.shelf.write("web/1", "old")
+    await case.step()
+    for epoch, left, heir in ((2, 1, 2), (3, 2, 1)):
+        case.shelf.write(f"web/{left}", f"written in {left}")
+        case.end(left)
+        assert await case.preserver.caught_up(case.service, Slot("web", heir))
+        case.service.term = Term(owner=heir, epoch=epoch, holds=True)
+        case.service.slots[heir].replica = replica(heir, epoch=epoch)
+    await case.step(1.0)
+    assert case.shelf.states["web/2"] == ("old", "written in 1", "written in 2")

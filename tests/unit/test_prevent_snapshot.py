@@ -187,3 +187,24 @@ def test_a_sound_proof_of_what_is_to_be_proven_is_enough_for_a_day(kept: list[Ke
     if kept:
         newest_proof = max((one.proof.at for one in after if one.proof), default=NOW)
         assert snapshot.drill(after, KEEPING, max(NOW, newest_proof) + DAY_S) is not None
+
+
+def sized(kept: Kept, size_bytes: int) -> Kept:
+    return replace(kept, manifest=replace(kept.manifest, size_bytes=size_bytes))
+
+
+@pytest.mark.parametrize(
+    ("proven_bytes", "newest_bytes", "due"),
+    [
+        (0, 200_000, False),  # both small
+        (0, 300_000, True),
+        (1_000_000, 4_000_000, False),
+        (1_000_000, 4_000_001, True),
+        (1_000_000, 0, False),
+    ],
+)
+def test_a_proof_of_a_state_that_was_far_smaller_is_not_enough(proven_bytes: int, newest_bytes: int, due: bool) -> None:
+    kept = [proven(sized(taken(1), proven_bytes), 60.0), sized(taken(2), newest_bytes)]
+    assert (snapshot.drill(kept, KEEPING, NOW) == "s-0002") is due
+    assert snapshot.drill([kept[0], proven(kept[1], 1.0)], KEEPING, NOW) is None
+    assert snapshot.drill([kept[0], proven(kept[1], 1.0, "it is damaged")], KEEPING, NOW) is None

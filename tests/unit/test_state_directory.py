@@ -20,6 +20,7 @@ from perdure.adapters.runner import stat
 from perdure.adapters.state import directory, pausing, tree
 from perdure.adapters.state.directory import Mirror
 from perdure.adapters.state.vault import Entry, EntryKind
+from perdure.detect import probe
 from perdure.model.errors import CorruptionError, UnavailableError
 from perdure.model.snapshot import Consistency, Keeping
 
@@ -303,9 +304,27 @@ def test_what_changes_too_much_for_a_pause_is_given_up_and_the_process_goes_on(
     monkeypatch.setattr(directory, "PAUSE_S_MAX", -1.0)
     slot = Directory(tmp_path, FILES)
     with writing(slot.place.live) as process:
-        with pytest.raises(UnavailableError, match="takes longer than a pause"):
+        with pytest.raises(UnavailableError, match=r"takes longer than -1 s"):
             slot.take(process.pid)
         assert letter(process) in "RSD"
+
+
+def test_a_look_at_all_names_that_outlasts_the_pause_counts_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is copied in the pause, but the process went on before the look was over."""
+    slot = Directory(tmp_path, FILES)
+    (slot.place.live / "file").write_text("x")
+    time.sleep(2 * directory.TICK_NS / 1e9)  # else it is read again in the pause, whose end is seen there
+    monkeypatch.setattr(directory, "GUARD_S", -2 * directory.PAUSE_S_MAX)
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:
+        with pytest.raises(UnavailableError, match="takes longer than"):
+            slot.take(process.pid)
+        process.kill()
+
+
+def test_a_pause_is_shorter_than_the_silence_that_convicts_a_replica() -> None:
+    assert directory.PAUSE_S_MAX + directory.GUARD_S < probe.PAUSE_S
 
 
 def commands(tmp_path: Path, before: str, after: str) -> Keeping:

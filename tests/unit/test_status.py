@@ -9,8 +9,9 @@ from facts import HEALTHZ, conviction, desired, replica, service, verdict
 from perdure.control import status
 from perdure.control.world import Capsule, ServiceState, SlotState, World
 from perdure.detect import heartbeat, peers, probe, process, suspect, traffic
+from perdure.model.owner import Term
 from perdure.model.replica import Slot, State
-from perdure.model.service import Heartbeat
+from perdure.model.service import Heartbeat, Mode, Standby
 from perdure.model.standing import Desired, History
 from perdure.model.verdict import Sign
 
@@ -161,6 +162,14 @@ def test_an_empty_slot_is_looked_at_when_its_back_off_ends() -> None:
     [about] = status.explain(world(one), NOW, None)["slots"]
     assert about["next_look_s"] == 30.0
     assert about["facts"]["failures_in_a_row"] == 3
+
+
+def test_an_empty_slot_that_stands_by_says_what_it_is_there_for() -> None:
+    cold = Desired(service(mode=Mode.ACTIVE_PASSIVE, standby=Standby.COLD), "web@1", 3)
+    known = world(slot(1), slot(2, None), wanted=cold)
+    known.term = Term(owner=1, epoch=1, holds=True)
+    active, empty = (status.explain(known, NOW, number)["slots"][0]["sentence"] for number in (1, 2))
+    assert empty == status.EMPTY and status.EMPTY not in active
 
 
 def test_what_is_switched_off_and_what_is_waited_for_is_said() -> None:

@@ -35,8 +35,9 @@ def render(answer: Document) -> Group:
 
 def _slot(slot: Document) -> Iterator[RenderableType]:
     state = str(slot.get("state") or "unknown")
-    rule = f"for {terminal.span(slot.get('since_s'))}" + (f", rule {slot['rule']}" if slot.get("rule") else "")
-    yield _title(str(slot.get("slot")), state, rule, slot.get("sentence"))
+    since = f"for {terminal.span(slot['since_s'])}" if slot.get("since_s") is not None else ""
+    rule = f"rule {slot['rule']}" if slot.get("rule") else ""
+    yield _title(str(slot.get("slot")), state, ", ".join(filter(None, (since, rule))), slot.get("sentence"))
     if slot.get("facts"):
         facts = ", ".join(f"{name} = {_fact(value)}" for name, value in slot["facts"].items())
         yield _indented(Text.assemble(("facts  ", _DIM), facts), 2)

@@ -97,7 +97,7 @@ def _do(declared_in: str | None, verb: str, /, **body: Any) -> None:
 
 def _cells(one: dict[str, Any]) -> tuple[str, ...]:
     proven, names = one["proven"], [*one["marks"], *(["pinned"] if one["pinned"] else [])]
-    proof = "-" if proven is None else "FAILED" if proven["problem"] else f"in {proven['took_s']:.1f} s"
+    proof = "-" if proven is None else "FAILED" if proven["problem"] else f"in {proven['took_s']:.2f} s"
     sizes = (_size(one["size_bytes"]), _size(one["stored_bytes"]))
     return (one["id"], one["slot"], terminal.span(one["age_s"]), *sizes, proof, ", ".join(names) or "-")
 

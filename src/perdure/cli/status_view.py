@@ -83,12 +83,11 @@ def _ownership(service: Document) -> str:
         return "; ".join([*words, f"NO SNAPSHOTS: {terminal.harmless(str(data['problem']))}"])
     last, proven = data.get("last"), data.get("proven")
     if last is None:
-        return "; ".join([*words, "no snapshot yet"])
-    words.append(f"{data['snapshots']} snapshots, the last {terminal.span(last['age_s'])} ago")
-    words.append(
-        f"restores in {proven['proven']['took_s']:.1f} s" if proven is not None else "not proven to restore yet"
-    )
-    return "; ".join([*words, *_rollback(service.get("rollback"))])
+        return "; ".join([*words, "snapshots unknown" if data.get("snapshots") is None else "no snapshot yet"])
+    count = "1 snapshot" if data["snapshots"] == 1 else f"{data['snapshots']} snapshots"
+    words.append(f"{count}, the last {terminal.span(last['age_s'])} ago")
+    restores = f"restores in {proven['proven']['took_s']:.2f} s" if proven is not None else "not proven to restore yet"
+    return "; ".join([*words, restores, *_rollback(service.get("rollback"))])
 
 
 def _rollback(last: Document | None) -> list[str]:
@@ -110,9 +109,11 @@ def _said(replica: Document) -> str:
 
 
 def _cells(replica: Document) -> Sequence[Cell]:
-    state = str(replica.get("state") or "unknown")
+    state, since = str(replica.get("state") or "unknown"), terminal.span(replica.get("since_s"))
+    suspected = _suspicion(replica.get("suspicion"))
     if state == "stopped" and replica.get("role") == "passive" and replica.get("standby"):
-        state = "passive"
+        # An empty slot that stands by: what there is nothing of is not unknown.
+        state, since, suspected = "passive", since if replica.get("since_s") is not None else "-", ("-", "")
     restarts = replica.get("restarts")
     return (
         (str(replica.get("slot")), ""),
@@ -121,8 +122,8 @@ def _cells(replica: Document) -> Sequence[Cell]:
         (str(replica.get("port") or "-"), ""),
         (_release(str(replica.get("release") or "-")), ""),
         ("unknown" if restarts is None else str(restarts), "yellow" if restarts else ""),
-        (terminal.span(replica.get("since_s")), ""),
-        _suspicion(replica.get("suspicion")),
+        (since, ""),
+        suspected,
     )
 
 

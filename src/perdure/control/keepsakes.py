@@ -35,7 +35,7 @@ class Keepsakes:
         service = self._service(name)
         slot = self._slot(service, target) if number else self._active(service)
         manifest = await self.preserver.take(service, slot)
-        return [f"{manifest.id} was taken of {manifest.slot}: {manifest.size_bytes:,} bytes in {manifest.took_s:.1f} s"]
+        return [f"{manifest.id} was taken of {manifest.slot}: {manifest.size_bytes:,} bytes in {manifest.took_s:.2f} s"]
 
     async def verify(self, name: str, snapshot: str) -> list[str]:
         """Read all of a snapshot, and restore it aside."""
@@ -45,7 +45,7 @@ class Keepsakes:
         if proof.problem:
             sentence = f"{snapshot} is whole, and cannot be restored: {proof.problem}"
             raise UnavailableError(sentence, f"choose another one: perdure snapshot list {name}")
-        return [f"{snapshot} is whole, and was restored aside and checked in {proof.took_s:.1f} s"]
+        return [f"{snapshot} is whole, and was restored aside and checked in {proof.took_s:.2f} s"]
 
     async def pin(self, name: str, snapshot: str, pinned: bool) -> list[str]:
         """Keep a snapshot until it is unpinned."""
@@ -130,7 +130,7 @@ def told(service: ServiceState, wall: float) -> dict[str, Any] | None:
     proven = [one for one in kept if one.proof is not None and not one.proof.problem]
     proof = max(proven, key=lambda one: one.proof.at if one.proof is not None else 0.0, default=None)
     return {
-        "snapshots": len(kept),
+        "snapshots": len(kept) if kept or service.preserved.known else None,
         "last": document(last, wall) if last is not None else None,
         "proven": document(proof, wall) if proof is not None else None,
         "problem": service.preserved.problem or None,

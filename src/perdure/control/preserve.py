@@ -89,6 +89,7 @@ class Preserver:
             async with asyncio.timeout(CAUGHT_UP_S_MAX):
                 manifest = await self.take(service, state)
                 await self._brought(service, service.slots[heir.number], manifest)
+            self._note_applied(service, state.slot.number, manifest)  # what it has, since nobody runs there any more
         except (PerdureError, TimeoutError) as error:
             sentence = error.sentence if isinstance(error, PerdureError) else f"not within {CAUGHT_UP_S_MAX:g} s"
             state.unsaved = True
@@ -229,7 +230,7 @@ class Preserver:
         if proof.problem:
             self.tell("D04", service.name, f"{chosen} cannot be restored: {proof.problem}", Severity.ALARM)
         else:
-            took = f"{chosen} was restored aside and checked in {proof.took_s:.1f} s"
+            took = f"{chosen} was restored aside and checked in {proof.took_s:.2f} s"
             self.tell("D03", service.name, took, facts={"snapshot": chosen, "took_s": round(proof.took_s, 3)})
 
     # How it is done
@@ -266,11 +267,14 @@ class Preserver:
             preserved.kept = tuple(await self.keeper.kept(service.name))
 
     def _newest(self, service: ServiceState) -> Manifest | None:
-        """The newest snapshot of the present history; one that an earlier owner was saved into later is none."""
-        term = service.term
+        """The newest snapshot of the owner in its present term; None: those that stand by have the best there is.
+
+        One that an earlier owner was saved into later is none, and neither is one of an earlier term of the owner's: to
+        hand over, the others were brought to what came after it."""
+        term, active = service.term, f"{service.name}/{service.term.owner}"
         found = [one.manifest for one in service.preserved.kept if one.manifest.data_epoch == term.data_epoch]
-        active = f"{service.name}/{term.owner}"
-        return max((one for one in found if one.slot == active), key=lambda one: one.taken_at, default=None)
+        taken = (one for one in found if one.slot == active and one.epoch == term.epoch)
+        return max(taken, key=lambda one: one.taken_at, default=None)
 
     def _stands_by(self, slot: SlotState) -> bool:
         """Whether its state may be written to: nobody runs there, or a warm replica stands by."""

@@ -16,6 +16,8 @@ from perdure.model.service import Standby
 from perdure.prevent import ownership
 from perdure.recover import restart, take_over
 
+EMPTY = "an empty slot that stands by: its process is started when it becomes active"
+
 
 def services(known: World, now: float, wall: float = 0.0) -> dict[str, Any]:
     """All services by name; `wall` is Unix time, for the ages of snapshots."""
@@ -211,12 +213,14 @@ def _explained(service: ServiceState, slot: SlotState, now: float) -> dict[str, 
     found = suspect.suspicions(slot.belief, now, service.rules) if slot.live else ()
     carried = service.desired.service.listen is not None
     waits_s = slot.history.next_start_at - now if not slot.live else service.look_at - now
+    empty = service.desired.service.one_active and _is_empty_by_right(service, slot)
+    sentence = "; ".join(filter(None, (_sentence(slot), EMPTY if empty else "")))
     return {
         "slot": str(slot.slot),
         "state": _state(slot).value,
         "since_s": round(now - replica.since_at, 3) if replica is not None else None,
         "rule": slot.last_rule,
-        "sentence": _sentence(slot),
+        "sentence": sentence,
         "facts": _facts(slot),
         "next_look_s": max(0.0, round(waits_s, 3)),
         "evidence": [

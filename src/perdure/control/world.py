@@ -366,7 +366,8 @@ def expiring(service: ServiceState, wall: float) -> str:
 
 def deadly_request(service: ServiceState, now: float) -> Deadly | None:
     """The endpoint whose requests seem to end the replicas that get them, if there is one."""
-    return deadly.judge(service.deaths, service.desired.replicas, now)
+    asked = 1 if service.desired.service.one_active else service.desired.replicas
+    return deadly.judge(service.deaths, asked, now)
 
 
 def undecided(service: ServiceState) -> str:

@@ -3,8 +3,9 @@
 Three questions, each a function. `due`: snapshots never overlap, and one that takes long is followed by a rest as long
 as itself, so that copying never takes more than half of the time. `surplus`: the newest are kept, beside those that
 somebody relies on: pinned, marked, in use, and the last one that is known to restore. `drill`: the newest snapshot is
-restored aside before the last proof is too old; a history that was begun by going back needs a proof of its own, and
-after a failed one others are tried, an hour apart, until one is known that restores.
+restored aside before the last proof is too old, or of a state that was far smaller: the first one is often empty. A
+history that was begun by going back needs a proof of its own, and after a failed one others are tried, an hour apart,
+until one is known that restores.
 
 Hard case: wall clocks step. What was taken last is known by its number, too, and a proof from the future is none.
 Rejected: keeping hourly, daily and weekly ones; a marker says better what somebody may want to go back to.
@@ -23,6 +24,11 @@ DRILL_MARGIN = 0.9
 """Of the time after which there must be a proof: a restore takes a while, and so does a daemon that was down."""
 DRILL_RETRIES = 24
 """A failed proof is followed by the next one after this part of the same time: an hour of a day."""
+
+GROWN = 4
+"""A proof says little of a state that has so many times the size, nor does the time that it took."""
+GROWN_BYTES_MIN = 65_536
+"""Smaller ones count as this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +88,19 @@ def drill(kept: Sequence[Kept], keeping: Keeping, now: float) -> str | None:
     proofs = [one.proof for one in history if one.proof is not None and one.proof.at <= now]
     proven_at = max((proof.at for proof in proofs if not proof.problem), default=None)
     failed_at = max((proof.at for proof in proofs if proof.problem), default=None)
-    if proven_at is not None and now < proven_at + DRILL_MARGIN * keeping.drill_every_s:
+    if proven_at is not None and now < proven_at + DRILL_MARGIN * keeping.drill_every_s and not _outgrown(history):
         return None
     if failed_at is not None and now < failed_at + keeping.drill_every_s / DRILL_RETRIES:
         return None
     untried = [one for one in history if one.proof is None]
     sound = [one for one in history if one.proof is not None and not one.proof.problem]
     return [*untried, *sound, *history][0].manifest.id
+
+
+def _outgrown(history: Sequence[Kept]) -> bool:
+    """Whether the newest is far larger than all that are known to restore. `history`: the newest first."""
+    proven = (one.manifest.size_bytes for one in history if one.proof is not None and not one.proof.problem)
+    return history[0].manifest.size_bytes > GROWN * max(GROWN_BYTES_MIN, *proven, 0)
 
 
 def _last_proven(kept: Sequence[Kept]) -> set[str]:

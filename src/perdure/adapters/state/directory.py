@@ -12,7 +12,7 @@ without a new time until the kernel has flushed it: so the first pass looks, flu
 of files ticks some milliseconds apart: what changed just before it was looked at is read again, as is all that the
 second pass read.
 
-With `consistency = "pause"` the processes are stopped (`pausing`), for some seconds at the most: what needs longer is
+With `consistency = "pause"` the processes are stopped (`pausing`), for two seconds at the most: what needs longer is
 copied with the service running and tried again, and given up after that. With `"command"` the service's own commands
 are run before and after, the second one in every case. With `"none"` each file is as it was at one moment: one that
 changes while it is read is read again, and after that the snapshot fails.
@@ -27,7 +27,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,9 +38,10 @@ from perdure.model.errors import UnavailableError
 from perdure.model.snapshot import Consistency, Manifest
 from perdure.ports.keeper import Source
 
-PAUSE_S_MAX = 3.0
-GUARD_S = 2.0
-"""So much later the service goes on whatever the copier does."""
+PAUSE_S_MAX = 1.5
+GUARD_S = 0.4
+"""So much later the service goes on whatever the copier does. Both together are less than a replica may be silent
+without being convicted (`detect.probe.PAUSE_S`): else its own snapshot would get it ended as one that hangs."""
 PAUSES_MAX = 3
 READS_MAX = 3
 TICK_NS = 20_000_000
@@ -123,17 +124,13 @@ class Mirror:
 
     def _while_paused(self, root: Path, pid: int) -> Copied:
         for last in (False,) * (PAUSES_MAX - 1) + (True,):
-            try:
-                with pausing.paused(pid, PAUSE_S_MAX + GUARD_S):
-                    until_at = time.monotonic() + PAUSE_S_MAX
-                    copied = self._exact(root, until_at)
-                    if time.monotonic() < until_at + GUARD_S / 2:
-                        return copied
-            except Changing:
-                if last:
-                    raise _restless(
-                        root, f"copying what changes takes longer than a pause of {PAUSE_S_MAX:g} s"
-                    ) from None
+            until_at = time.monotonic() + PAUSE_S_MAX
+            with suppress(Changing), pausing.paused(pid, PAUSE_S_MAX + GUARD_S):
+                copied = self._exact(root, until_at)
+                if time.monotonic() < until_at + GUARD_S / 2:
+                    return copied
+            if last:
+                raise _restless(root, f"looking at it and copying what changes takes longer than {PAUSE_S_MAX:g} s")
             self._pass(root, None, prepare=True)
         raise AssertionError("the last round returns or raises")
 

@@ -276,7 +276,9 @@ def _record(page: Page, snapshot: str) -> Record:
 
 
 def _unknown(snapshot: str) -> UnavailableError:
-    return UnavailableError(f"there is no snapshot {snapshot}", "`perdure snapshot list` shows those that there are")
+    return UnavailableError(
+        f"there is no snapshot {snapshot}", "`perdure snapshot list SERVICE` shows those that there are"
+    )
 
 
 def _unprotected(page: Page, ids: set[str]) -> Page:
