@@ -6,7 +6,7 @@ import pytest
 
 from perdure.adapters.balancer import render
 from perdure.model.errors import ConfigError
-from perdure.model.service import Address, Check, CheckKind, Limits, Protocol, Retry, Service
+from perdure.model.service import Address, Check, CheckKind, Limits, Mode, Protocol, Retry, Service
 from perdure.model.traffic import BackendSpec
 
 PATHS = render.Paths(Path("/run/web shop"), 3, Path("/lib/waiting_room.lua"))
@@ -45,6 +45,8 @@ def test_one_attempt_means_no_retry_of_any_kind() -> None:
 def test_a_single_replica_gets_tries_to_outlast_its_dead_connections() -> None:
     assert f"retries {2 + render.SINGLE_REPLICA_TRIES}" in rendered(web(replicas=1))
     assert "retries 2" in rendered(web(replicas=1), lua=False)
+    one_active = web(replicas=3, mode=Mode.ACTIVE_PASSIVE)
+    assert f"retries {2 + render.SINGLE_REPLICA_TRIES}" in rendered(one_active)
 
 
 def test_without_lua_there_is_no_waiting_room() -> None:

@@ -176,11 +176,12 @@ def _retries(service: Service, lua: bool) -> int:
     """How often HAProxy may try again.
 
     A replica that is killed leaves dead connections in HAProxy's pool, and each costs a try, as does the refused
-    connection that tells HAProxy that it is down. With several replicas the next try goes to another one; a single one
-    has to be outlasted until the request is in the waiting room.
+    connection that tells HAProxy that it is down. With several that serve the next try goes to another one; a single
+    one has to be outlasted until the request is in the waiting room.
     """
     retries = service.retry.attempts - 1
-    return retries + SINGLE_REPLICA_TRIES if retries and service.replicas == 1 and lua else retries
+    single = service.replicas == 1 or service.one_active
+    return retries + SINGLE_REPLICA_TRIES if retries and single and lua else retries
 
 
 def _check_lines(service: Service) -> Sequence[str]:
