@@ -72,6 +72,10 @@ comments at the top of the file.""",
     "doctor": """\
 Findings are no mistakes: the file runs. Each names a failure that clients would feel, and the remedy; an alarm is a
 failure that nobody would notice, or a part without which nothing works.""",
+    "snapshot show": """\
+`--json` prints one document: what `snapshot list --json` says of it, and `service`, `kind`, `parent`, `digest`, `pin`
+(`{"until", "why"}`; `until` is null when it has no end), and `slots`: those whose state was brought to it last. Exit
+code 4 when there is no such snapshot.""",
     "retry": """\
 Needs no file and no daemon: `perdure retry --deadline 1m --timeout 5s -- curl -fsS http://127.0.0.1:8080/`.
 

@@ -67,6 +67,10 @@ def routes(app: FastAPI, snapshots: Keepsakes) -> None:
     async def get_snapshots(service: str) -> list[dict[str, Any]]:
         return await snapshots.listed(service)
 
+    @app.get("/v1/snapshots/{service}/{snapshot}", summary="All that is known of one snapshot")
+    async def get_snapshot(service: str, snapshot: str) -> dict[str, Any]:
+        return await snapshots.shown(service, snapshot)
+
     @app.post("/v1/snapshot-take", summary="Take a snapshot now", response_model=Told)
     async def post_take(body: Taken) -> Told:
         return Told(sentences=await snapshots.take(body.target))

@@ -58,7 +58,7 @@ def surplus(kept: Sequence[Kept], keeping: Keeping, in_use: Collection[str], now
     ordinary = [
         one.manifest.id
         for one in sorted(kept, key=_age)
-        if one.manifest.id not in relied_on and not one.marks and not _pinned(one, now)
+        if one.manifest.id not in relied_on and not one.marks and not pinned(one, now)
     ]
     spare = ordinary[: max(0, len(ordinary) - keeping.keep)]
     return [id_ for id_ in spare if id_ not in newest(kept)]
@@ -71,6 +71,11 @@ def newest(kept: Sequence[Kept]) -> set[str]:
     by_time = max(kept, key=_age)
     by_number = max(kept, key=lambda one: _number(one.manifest.id))
     return {by_time.manifest.id, by_number.manifest.id}
+
+
+def pinned(one: Kept, now: float) -> bool:
+    """Whether it is kept because of a pin. `now`: Unix time."""
+    return one.pin is not None and (one.pin.until is None or one.pin.until > now)
 
 
 def drill(kept: Sequence[Kept], keeping: Keeping, now: float) -> str | None:
@@ -98,10 +103,6 @@ def _last_proven(kept: Sequence[Kept]) -> set[str]:
         return set()
     last = max(proven, key=lambda pair: (pair[0], _age(pair[1])))[1]
     return {last.manifest.id, max((one for _, one in proven), key=_age).manifest.id}
-
-
-def _pinned(one: Kept, now: float) -> bool:
-    return one.pin is not None and (one.pin.until is None or one.pin.until > now)
 
 
 def _age(one: Kept) -> tuple[float, int]:
