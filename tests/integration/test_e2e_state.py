@@ -134,6 +134,10 @@ def test_snapshots_by_command(ledgers: Site) -> None:
     came = ledgers.ask("snapshot", "import", "cold", str(carried)).split()[2]
     assert came in {one["id"] for one in json.loads(ledgers.ask("snapshot", "list", "cold", "--json"))}
     ledgers.ask("snapshot", "unpin", "cold", taken)
+    assert "no longer marked v1" in ledgers.ask("unmark", "cold", "v1")
+    gone = ledgers.run("unmark", "cold", "v1")
+    assert gone.returncode == 4 and "perdure snapshot list cold" in gone.stderr
+    assert ledgers.run("mark", "cold", "healthy-20261125-1405").returncode == 6
     for verb in ("verify", "show"):
         refused = ledgers.run("snapshot", verb, "cold", "s-9999")
         assert refused.returncode == 4 and "no snapshot" in refused.stderr and "perdure snapshot list" in refused.stderr

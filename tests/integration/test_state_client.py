@@ -98,6 +98,11 @@ async def test_what_is_learned_of_a_snapshot_is_kept(keeper: Keeper, tmp_path: P
         await keeper.take(of, 1, 1)
     with pytest.raises(RefusedError):
         await keeper.remove("notes", [first.id])
+    with pytest.raises(RefusedError):
+        await keeper.remove("notes", [second.id])
+    await keeper.unmark("notes", "good")
+    await keeper.unmark("notes", "good")
+    assert [one.marks for one in await keeper.kept("notes")] == [(), ()]
     await keeper.unpin("notes", first.id)
     assert await keeper.remove("notes", [first.id]) > 0
     await keeper.verify("notes", second.id)

@@ -1,4 +1,5 @@
-"""Commands about snapshots: `snapshot take | list | show | verify | pin | unpin | export | import`, and `mark`."""
+"""Commands about snapshots: `snapshot take`, `list`, `show`, `verify`, `pin`, `unpin`, `export`, `import`; `mark` and
+`unmark`."""
 
 import json
 from pathlib import Path
@@ -14,6 +15,7 @@ Target = Annotated[str, typer.Argument(metavar="TARGET", help="A service (notes)
 Id = Annotated[str, typer.Argument(metavar="SNAPSHOT", help="Its id, such as s-0193.")]
 Where = Annotated[Path, typer.Argument(metavar="PATH", help="The file.")]
 Word = Annotated[str, typer.Argument(metavar="NAME", help="Letters, digits, dots and dashes; one that exists moves.")]
+Given = Annotated[str, typer.Argument(metavar="NAME", help="The name that a snapshot has.")]
 Which = Annotated[
     str | None, typer.Option("--snapshot", metavar="ID", help="The snapshot that gets the name; else a new one.")
 ]
@@ -96,6 +98,11 @@ def import_(service: Name, path: Where, file: options.File = None) -> None:
 def mark(service: Name, name: Word, snapshot: Which = None, file: options.File = None) -> None:
     """Give a snapshot of a service a name, to go back to; it is kept as long as it has one."""
     _do(file, "mark", service=service, name=name, snapshot=snapshot)
+
+
+def unmark(service: Name, name: Given, file: options.File = None) -> None:
+    """Take a name away from a snapshot, so that retention may remove it again."""
+    _do(file, "unmark", service=service, name=name)
 
 
 def _client(file: str | None) -> api.Client:

@@ -41,6 +41,13 @@ class Marked(Strict):
     snapshot: str | None = Field(default=None, max_length=40)
 
 
+class Unmarked(Strict):
+    """A name that no snapshot is to have any more."""
+
+    service: str = Field(max_length=63)
+    name: str = Field(max_length=80)
+
+
 class Brought(Strict):
     """The file that a snapshot comes from (an absolute path)."""
 
@@ -86,6 +93,10 @@ def routes(app: FastAPI, snapshots: Keepsakes) -> None:
     @app.post("/v1/snapshot-mark", summary="Give a snapshot a name", response_model=Told)
     async def post_mark(body: Marked) -> Told:
         return Told(sentences=await snapshots.mark(body.service, body.name, body.snapshot))
+
+    @app.post("/v1/snapshot-unmark", summary="Take a name away from a snapshot", response_model=Told)
+    async def post_unmark(body: Unmarked) -> Told:
+        return Told(sentences=await snapshots.unmark(body.service, body.name))
 
     @app.post("/v1/snapshot-export", summary="Write a snapshot to a file", response_model=Told)
     async def post_export(body: Carried) -> Told:

@@ -13,6 +13,7 @@ from perdure.control.world import ServiceState, SlotState
 from perdure.model.errors import ConfigError, RefusedError, UnavailableError
 from perdure.model.replica import SERVING, Slot
 from perdure.model.snapshot import Kept, Pin
+from perdure.prevent import marker
 from perdure.prevent import snapshot as retention
 
 PIN_WHY = "by command"
@@ -69,10 +70,23 @@ class Keepsakes:
     async def mark(self, name: str, word: str, snapshot: str | None) -> list[str]:
         """Give a snapshot a name, by default to one that is taken now."""
         service = self._service(name)
+        if marker.automatic(word):
+            sentence = f"names such as {word} are given by Perdure, and taken away after a few hours"
+            raise RefusedError(sentence, "choose another name")
         if snapshot is None:
             snapshot = (await self.preserver.take(service, self._active(service))).id
         await self.preserver.keeper.mark(service.name, word, snapshot)
         return [f"{snapshot} of {service.name} is {word!r} now, and is kept as long as it has a name"]
+
+    async def unmark(self, name: str, word: str) -> list[str]:
+        """Take a name away from the snapshot that has it."""
+        service = self._service(name)
+        kept = await self.preserver.keeper.kept(service.name)
+        found = next((one.manifest.id for one in kept if word in one.marks), None)
+        if found is None:
+            raise UnavailableError(f"no snapshot of {name} is marked {word}", f"perdure snapshot list {name}")
+        await self.preserver.keeper.unmark(service.name, word)
+        return [f"{found} of {name} is no longer marked {word}"]
 
     async def transfer_out(self, name: str, snapshot: str, file: str) -> list[str]:
         """Write a snapshot to a file that stands alone."""

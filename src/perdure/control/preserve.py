@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from perdure.control import markers
 from perdure.control.tell import Tell
 from perdure.control.world import ServiceState, SlotState, World
 from perdure.model.errors import PerdureError
@@ -72,6 +73,7 @@ class Preserver:
             await self._taken(service)
             await self._followed(service)
             await self._proven(service)
+            await markers.step(service, self._newest(service), self.keeper, self.clock, self.tell)
         except PerdureError as error:
             self._failed(service, error)
         else:

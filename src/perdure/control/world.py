@@ -114,6 +114,8 @@ class Preserved:
     """How long it took, the last time that a slot was brought to a snapshot."""
     problem: str = ""
     """Why it does not go on just now."""
+    healthy_since_at: float | None = None
+    """Since when all has been well, or since the last marker that was set for it; see `markers`."""
 
 
 @dataclass(slots=True)

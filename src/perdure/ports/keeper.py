@@ -49,6 +49,9 @@ class Archive(Protocol):
     async def mark(self, service: str, name: str, snapshot: str) -> None:
         """Give a snapshot a name; a name that exists moves."""
 
+    async def unmark(self, service: str, name: str) -> None:
+        """Take a name away; nothing happens when no snapshot has it."""
+
     async def remove(self, service: str, snapshots: Sequence[str]) -> int:
         """Delete snapshots and the packs that no other one needs; the bytes that became free."""
 

@@ -69,7 +69,7 @@ def newest(kept: Sequence[Kept]) -> set[str]:
     if not kept:
         return set()
     by_time = max(kept, key=_age)
-    by_number = max(kept, key=lambda one: _number(one.manifest.id))
+    by_number = max(kept, key=lambda one: number(one.manifest.id))
     return {by_time.manifest.id, by_number.manifest.id}
 
 
@@ -107,8 +107,9 @@ def _last_proven(kept: Sequence[Kept]) -> set[str]:
 
 def _age(one: Kept) -> tuple[float, int]:
     """Sorts the oldest first."""
-    return one.manifest.taken_at, _number(one.manifest.id)
+    return one.manifest.taken_at, number(one.manifest.id)
 
 
-def _number(snapshot: str) -> int:
+def number(snapshot: str) -> int:
+    """193 of `s-0193`: those that were taken later have higher ones."""
     return int(snapshot.removeprefix("s-"))

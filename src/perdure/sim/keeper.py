@@ -62,10 +62,14 @@ class SimulatedArchive:
 
     async def mark(self, service: str, name: str, snapshot: str) -> None:
         """See the port."""
-        for one in self.shelf.kept.get(service, []):
-            self._put(replace(one, marks=tuple(mark for mark in one.marks if mark != name)))
+        await self.unmark(service, name)
         one = self._find(service, snapshot)
         self._put(replace(one, marks=(*one.marks, name)))
+
+    async def unmark(self, service: str, name: str) -> None:
+        """See the port."""
+        for one in self.shelf.kept.get(service, []):
+            self._put(replace(one, marks=tuple(mark for mark in one.marks if mark != name)))
 
     async def remove(self, service: str, snapshots: Sequence[str]) -> int:
         """See the port."""

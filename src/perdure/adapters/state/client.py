@@ -149,6 +149,9 @@ class Shelves:
     async def mark(self, service: str, name: str, snapshot: str) -> None:
         await self._on_vault("mark", service, name=name, snapshot=snapshot)
 
+    async def unmark(self, service: str, name: str) -> None:
+        await self._on_vault("unmark", service, name=name)
+
     async def remove(self, service: str, snapshots: Sequence[str]) -> int:
         return int(await self._on_vault("remove", service, snapshots=list(snapshots)))
 
