@@ -96,6 +96,18 @@ async def test_a_term_is_begun_and_the_replica_is_told_its_epoch() -> None:
     assert "web" in case.touched
 
 
+async def test_a_takeover_is_counted_and_the_first_term_is_none() -> None:
+    case = Case()
+    await case.owners.step()
+    await case.do(Take(Slot("web", 1)))
+    assert case.service.takeovers == 0
+    await case.do(Take(Slot("web", 2)))
+    await case.do(Take(Slot("web", 2)))
+    assert case.service.takeovers == 1
+    await case.do(Take(Slot("web", 1)))
+    assert case.service.takeovers == 2
+
+
 async def test_when_the_last_state_cannot_be_copied_it_is_decided_anew_what_may_be_lost() -> None:
     case = Case()
     await case.owners.step()

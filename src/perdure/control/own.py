@@ -153,7 +153,9 @@ class Owners:
         if not service.lossy and not await self.catch_up(service, slot):
             service.lossy = True  # decided anew: what would be lost counts from now on
             return
+        before = service.term.owner
         if await tenure.take(str(slot), handover=handover):
+            service.takeovers += before is not None and before != slot.number
             service.term = self.term(service)
             service.lossy = False
             service.preserved.applied.pop(slot.number, None)

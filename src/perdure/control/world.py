@@ -149,6 +149,8 @@ class ServiceState:
     removed: bool = False
     term: Term = field(default_factory=Term)
     """Who may be active, of an active-passive service."""
+    takeovers: int = 0
+    """How often another slot became the owner since the daemon started."""
     preserved: Preserved = field(default_factory=Preserved)
     deaf_at: float = -math.inf
     """When no replica that serves was heard last."""
