@@ -133,6 +133,8 @@ def test_snapshots_by_command(ledgers: Site) -> None:
     ledgers.ask("snapshot", "export", "cold", taken, str(carried))
     came = ledgers.ask("snapshot", "import", "cold", str(carried)).split()[2]
     assert came in {one["id"] for one in json.loads(ledgers.ask("snapshot", "list", "cold", "--json"))}
+    weak = {(one["subject"], one["rule"]) for one in json.loads(ledgers.ask("doctor", "--json"))}
+    assert not weak & {("cold", f"W{number}") for number in (*range(22, 26), 28, 29)}
     ledgers.ask("snapshot", "unpin", "cold", taken)
     assert "no longer marked v1" in ledgers.ask("unmark", "cold", "v1")
     gone = ledgers.run("unmark", "cold", "v1")
