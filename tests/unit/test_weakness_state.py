@@ -62,6 +62,7 @@ def test_what_is_well_or_not_known_is_no_finding(service: Service, seen: Seen) -
         ("W18", replace(NOTES, state=None), WELL, "not declared"),
         ("W19", replace(NOTES, command=("notes", "$PORT")), WELL, "$PERDURE_STATE"),
         ("W20", kept(max_loss_s=5.0), WELL, "max_loss (5 s) is shorter than every (10 s)"),
+        ("W20", kept(max_loss_s=5.0), replace(WELL, lags_s={"notes/2": 8.0}), "max_loss (5 s) is shorter"),
         ("W21", kept(kind=StateKind.FILES, consistency=Consistency.NONE), WELL, "while they are written"),
         ("W22", NOTES, replace(WELL, key_exposed=True), "/etc/notes.key"),
         ("W23", NOTES, replace(WELL, missing="/s/notes/1/state/notes.db"), "/s/notes/1/state/notes.db"),

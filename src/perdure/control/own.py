@@ -28,6 +28,8 @@ from perdure.prevent import ownership
 ACTIVE, PASSIVE = "active", "passive"
 AGAIN_S = 0.2
 """Between two attempts to begin a term, or to tell a replica."""
+CATCH_UP_AGAIN_S = 5.0
+"""Between two attempts with a slot whose state is no whole one."""
 KEEP_S_MAX = 1.0
 
 
@@ -45,7 +47,8 @@ class Owners:
     touch: Callable[[str], None]
     tell: Tell
     catch_up: Callable[[ServiceState, Slot], Awaitable[bool]]
-    """Brings a slot to the last state of the one that was active; False when that cannot be done."""
+    """Brings a slot to the last state of the one that was active, or, after that was tried in vain (`lossy`), to a
+    whole one; False when that cannot be done. Nothing is written to it once this returns."""
     hold: Callable[[str, Right], None] = lambda service, right: None
     """Gives the fence the deadlines of a right, where it has any."""
     tenures: dict[str, Tenure] = field(default_factory=dict)
@@ -150,7 +153,16 @@ class Owners:
         tenure = self.tenures.get(service.name)
         if tenure is None:
             return
-        if not service.lossy and not await self.catch_up(service, slot):
+        service.heir = slot.number
+        try:
+            await self._taken(service, slot, handover, tenure)
+        finally:
+            service.heir = None
+
+    async def _taken(self, service: ServiceState, slot: Slot, handover: int, tenure: Tenure) -> None:
+        if not await self.catch_up(service, slot):
+            if service.lossy:
+                await self.clock.sleep_until(self.clock.now() + CATCH_UP_AGAIN_S)
             service.lossy = True  # decided anew: what would be lost counts from now on
             return
         before = service.term.owner

@@ -149,6 +149,8 @@ class ServiceState:
     removed: bool = False
     term: Term = field(default_factory=Term)
     """Who may be active, of an active-passive service."""
+    heir: int | None = None
+    """The slot that a new term is being begun with: nobody but `Preserver.caught_up` writes to its state."""
     takeovers: int = 0
     """How often another slot became the owner since the daemon started."""
     preserved: Preserved = field(default_factory=Preserved)

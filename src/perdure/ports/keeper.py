@@ -107,5 +107,10 @@ class Keeper(Archive, Protocol):
         """Called before a slot's state is used, after a death: complete a half-done switch (True), or take it back
         (False); None when there was none."""
 
+    async def abandon(self, service: str) -> None:
+        """End what is being done for a service, and what waits for it: those calls raise UnavailableError, and once
+        this returns none of them has an effect any more. What is called from then on begins anew. A state that was
+        being brought to a snapshot may be between two; `applied` says None of it then."""
+
     async def close(self) -> None:
         """End the work."""

@@ -176,5 +176,8 @@ class SimulatedKeeper(SimulatedArchive):
         """See the port."""
         return None
 
+    async def abandon(self, service: str) -> None:
+        """A call here ends with its caller: nothing goes on that could be ended."""
+
     async def close(self) -> None:
         """The shelf stays."""
