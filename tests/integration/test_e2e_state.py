@@ -7,7 +7,6 @@ import signal
 import threading
 import urllib.error
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -32,7 +31,7 @@ class Writer:
     """A client that writes one line after the other, and counts those that were acknowledged."""
 
     def __init__(self, port: int) -> None:
-        self.acknowledged = 0
+        self.acknowledged = self.failed = 0
         self._port = port
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -52,8 +51,11 @@ class Writer:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            with suppress(urllib.error.URLError, ConnectionError, TimeoutError):
+            try:
                 get(self._port, "/write", "POST", timeout_s=20.0)
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                self.failed += 1
+            else:
                 self.acknowledged += 1
 
 

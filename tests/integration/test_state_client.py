@@ -19,7 +19,7 @@ import pytest
 from perdure.adapters.state.client import Keepers
 from perdure.model.errors import ConfigError, CorruptionError, RefusedError, UnavailableError
 from perdure.model.snapshot import Keeping, Kept, Manifest, Pin, Proof, StateKind, TableLoss
-from perdure.ports.keeper import Keeper, Source
+from perdure.ports.keeper import Keeper, Source, aside_of
 
 SQLITE = Keeping(StateKind.SQLITE, path="notes.db", check="SELECT count(*) > 0 FROM t")
 FILES = Keeping(StateKind.FILES)
@@ -54,6 +54,10 @@ def own_names(directory: Path) -> list[str]:
     return [path.name for path in directory.iterdir() if path.name.startswith(".perdure")]
 
 
+def names(directory: Path) -> list[str]:
+    return sorted(one.name for one in directory.iterdir())
+
+
 def notes(directory: Path, keeping: Keeping = SQLITE) -> Source:
     """A slot with one row."""
     of = source(directory, keeping)
@@ -82,6 +86,20 @@ async def test_a_rollback_from_the_first_snapshot_to_the_undoing_of_it(keeper: K
     assert await keeper.applied(of) is None
     assert await keeper.recover(of) is None
     assert own_names(tmp_path / "1") == []
+
+
+async def test_what_lies_beside_a_slot_is_removed_but_for_what_is_kept(keeper: Keeper, tmp_path: Path) -> None:
+    of = notes(tmp_path / "1")
+    beside = Path(aside_of(of))
+    assert beside.parent == tmp_path
+    await keeper.tidy(of, [])
+    first = await keeper.take(of, 1, 1)
+    for name in ("r1-new", "r2-new"):
+        await keeper.restore(of, first.id, str(beside / name))
+    assert await keeper.rescue(of, str(beside / "r1-new"), str(beside / "r1-rows")) == 0
+    await keeper.tidy(of, [str(beside / "r2-new")])
+    assert names(beside) == ["r2-new"]
+    assert sql(tmp_path / "1", "SELECT * FROM t") == [(1, "a")]
 
 
 async def test_what_is_learned_of_a_snapshot_is_kept(keeper: Keeper, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from perdure.control import turn, world
 from perdure.control.execute import Executor
 from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import digest, peers, stall, suspect, traffic, vantage
-from perdure.model.decision import Begin, Decision, Note, Promote, Take
+from perdure.model.decision import Begin, Decision, Exchange, Note, Promote, Take
 from perdure.model.evidence import Beat, Exited, Held, Outcome, Probed, Served, Sighted
 from perdure.model.owner import Term
 from perdure.model.replica import Exit, Replica, Slot, State
@@ -215,9 +215,9 @@ class Interpreter(Owning):
         """`answers web/1 9`: since the last reading it was handed so many requests and answered them well."""
         self._flown(self._slot(slot), int(requests), int(requests))
 
-    def do_down(self, slot: str) -> None:
-        """`down web/1`: HAProxy's own checks hold it down."""
-        self._slot(slot).down_seen_at = self.clock.now()
+    def do_down(self, slot: str, soon: str = "") -> None:
+        """`down web/1`: HAProxy's own checks hold it down; `down web/1 soon`: the last one has failed."""
+        self._slot(slot).check_fails, self._slot(slot).down_seen_at = bool(soon), None if soon else self.clock.now()
 
     def do_digests(self, *said: str) -> None:
         """`digests a a b`: what each slot says of its data in one round; `-` says nothing."""
@@ -298,7 +298,7 @@ class Interpreter(Owning):
         self.executor.act(self._service, decision)
         if isinstance(change, Begin):
             self._begun(change.slot)
-        if isinstance(change, Take | Promote):
+        if isinstance(change, Take | Promote | Exchange):
             self._occupied(change)
         after = self._state(change)
         self._tell(

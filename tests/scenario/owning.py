@@ -6,9 +6,10 @@ from dataclasses import replace
 from listed import VirtualClock
 
 from perdure.control.world import ServiceState
-from perdure.model.decision import Promote, Take
+from perdure.model.decision import Exchange, Promote, Take
 from perdure.model.owner import Handover, Term
 from perdure.model.replica import Slot
+from perdure.model.rollback import Rollback
 from perdure.model.standing import Desired
 
 TAKES_S = 0.01
@@ -19,6 +20,7 @@ class Owning:
     """Commands for active-passive services; `interpreter.Interpreter` has the rest."""
 
     deaf: set[int]
+    stuck = False
     clock: VirtualClock
     _service: ServiceState
     _wanted: Desired
@@ -30,6 +32,13 @@ class Owning:
         last = self._wanted.handover.number if self._wanted.handover is not None else 0
         slot = Slot.parse(target).number if "/" in target else None
         self._want(handover=Handover(last + 1, slot, "accept-loss" in options))
+
+    def do_go_back(self, *options: str) -> None:
+        """`go-back` or `go-back stuck`: the owner's data are to be exchanged for older ones; it may not be possible."""
+        term, last = self._service.term, self._wanted.rollback
+        number = (last.number if last is not None else 0) + 1
+        self.stuck = "stuck" in options
+        self._want(rollback=Rollback(number, term.owner or 0, "new", "old", term.data_epoch + 1, "s-0002"))
 
     def do_behind(self, slot: str, seconds: str) -> None:
         """`behind notes/2 30`: the last state of the active one cannot be read, and this slot's is so old."""
@@ -56,16 +65,23 @@ class Owning:
         """`deaf notes/2`: it does not take what it is told of its role."""
         self.deaf.add(Slot.parse(slot).number)
 
-    def _occupied(self, change: Take | Promote) -> None:
+    def _occupied(self, change: Take | Promote | Exchange) -> None:
         """The store, or the replica, needs a moment."""
         self._service.term = replace(self._service.term, busy=True)
-        self._later(TAKES_S if isinstance(change, Take) else TOLD_S, lambda: self._owned(change))
+        self._later(TOLD_S if isinstance(change, Promote) else TAKES_S, lambda: self._owned(change))
 
-    def _owned(self, change: Take | Promote) -> None:
+    def _owned(self, change: Take | Promote | Exchange) -> None:
         service = self._service
+        before, wanted = service.term, self._wanted.rollback
         if isinstance(change, Take):
-            epoch = service.term.epoch + 1
-            service.term = Term(change.slot.number, epoch, handover=change.handover, holds=True, takeable=True)
+            fresh = Term(change.slot.number, before.epoch + 1, before.data_epoch, change.handover, before.rollback)
+            service.term = replace(fresh, holds=True, takeable=True)
+            return
+        if isinstance(change, Exchange):
+            assert wanted is not None
+            history = before.data_epoch if self.stuck else wanted.data_epoch
+            fresh = Term(change.slot.number, before.epoch + 1, history, before.handover, wanted.number)
+            service.term = replace(fresh, holds=True, takeable=True)
             return
         service.term = replace(service.term, busy=False)
         slot = service.slots[change.slot.number]

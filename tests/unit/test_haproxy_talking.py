@@ -115,6 +115,7 @@ def test_what_haproxy_reports_becomes_servers() -> None:
     assert (first.counters.connect_errors, first.counters.response_errors, first.counters.responses_5xx) == (1, 2, 7)
     assert (first.counters.retries, first.counters.redispatches) == (3, 4)
     assert first.counters.responses == 107
+    assert (first.failing, second.failing) == (True, False)
     assert (second.admin, second.up) == (Admin.READY, False)
     assert (third.port, third.admin, third.up, third.sessions) == (0, Admin.MAINT, False, 1)
 

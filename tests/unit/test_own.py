@@ -1,6 +1,6 @@
 """Owning: a term is begun, a replica is told of it, and what fails is told and tried again."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from facts import replica, service
 from heard import Heard
@@ -9,10 +9,11 @@ from test_claim import Hand, Shelf
 from perdure.control.own import CATCH_UP_AGAIN_S, Owners
 from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import suspect
-from perdure.model.decision import Decision, Promote, Take
+from perdure.model.decision import Decision, Exchange, Promote, Take
 from perdure.model.errors import UnavailableError
 from perdure.model.owner import Terms
 from perdure.model.replica import Slot, State
+from perdure.model.rollback import Rollback
 from perdure.model.service import Mode, Role, Service, Standby
 from perdure.model.standing import Desired
 from perdure.ports.role import Duty, Listener
@@ -51,6 +52,7 @@ class Case:
         self.told = Heard()
         self.readable = self.whole = True
         self.heirs: list[int | None] = []
+        self.outcomes: list[bool | None] = []
         slot = SlotState(Slot("web", 2), replica(2, State.PASSIVE))
         self.service = ServiceState(Desired(WEB, "web@1", 3), suspect.policy(WEB), {2: slot})
         self.slot = slot
@@ -67,13 +69,17 @@ class Case:
             self.touched.append,
             self.told,
             self.catch_up,
+            self.exchange,
         )
 
     async def catch_up(self, service: ServiceState, slot: Slot) -> bool:
         self.heirs.append(service.heir)
         return self.whole if service.lossy else self.readable
 
-    async def do(self, change: Take | Promote) -> None:
+    async def exchange(self, service: ServiceState, slot: SlotState, rollback: Rollback) -> bool | None:
+        return self.outcomes.pop(0)
+
+    async def do(self, change: Take | Promote | Exchange) -> None:
         self.owners.act(self.service, Decision("T01", "web/2", "it is so", change))
         assert self.owners.term(self.service).busy
         await self.owners.rest()
@@ -158,3 +164,18 @@ async def test_a_service_that_is_active_active_has_no_term_and_no_role() -> None
     case.owners.introduce(case.service, case.slot)
     assert not case.owners.tenures and not case.roles.duties
     assert case.owners.variables(case.service, case.slot) == ()
+
+
+async def test_a_term_with_other_data_begins_when_they_were_exchanged_and_one_with_the_old_ones_when_not() -> None:
+    case = Case()
+    await case.owners.step()
+    await case.do(Take(Slot("web", 2)))
+    before = case.owners.term(case.service)
+    case.outcomes = [None, True, False]
+    for number, (history, epoch, settled) in enumerate([(0, 0, 0), (1, 1, 1), (1, 2, 2)], 1):
+        wanted = Rollback(max(1, number - 1), 2, "new", "old", 1, "s-0001")
+        case.service.desired = replace(case.service.desired, rollback=wanted)
+        await case.do(Exchange(Slot("web", 2)))
+        term = case.owners.term(case.service)
+        assert (term.data_epoch, term.epoch - before.epoch, term.rollback) == (history, epoch, settled)
+    assert case.owners.term(case.service).owner == 2

@@ -19,8 +19,9 @@ SILENT = probe.Asked(
 )
 IDLE = Stall(answered_at=9.9, seen_at=NOW)
 NONE = Answers()
-UP = Seen(up=True, read_at=NOW, notices_s=5.0, same_question=True)
+UP = Seen(up=True, failing=False, read_at=NOW, notices_s=5.0, same_question=True)
 DOWN = replace(UP, up=False)
+FAILING = replace(UP, failing=True)
 PEERS = Heard(Hearing(11.5), NOW)
 NOBODY = Heard(Hearing(9.9), NOW)
 BUSY = Answers(20, ((10.3, 4, 3), (10.8, 12, 2)))
@@ -64,6 +65,9 @@ def test_more_answers_than_were_under_way_prove_that_it_answers(answers: Answers
         (NONE, IDLE, UP, NOW, View.UP),
         (NONE, IDLE, replace(UP, read_at=15.0), 15.1, View.ANSWERS),  # its own checks would have failed by now
         (BUSY, IDLE, DOWN, NOW, View.UNSEEN),
+        (NONE, IDLE, FAILING, NOW, View.UNSEEN),
+        (BUSY, IDLE, FAILING, NOW, View.ANSWERS),  # clients know better than one check
+        (NONE, IDLE, replace(FAILING, same_question=False), NOW, View.UNSEEN),
         (BUSY, IDLE, replace(UP, read_at=11.0), NOW, View.UNSEEN),  # HAProxy was not read for a second
         (NONE, IDLE, replace(UP, same_question=False), NOW, View.UNSEEN),
         (BUSY, IDLE, replace(DOWN, same_question=False), NOW, View.ANSWERS),
@@ -92,6 +96,7 @@ def test_when_nobody_answers_a_request_that_was_handed_over_since_makes_it_count
     [
         (DOWN, NONE, 13.0, False),  # a network may need three seconds to find new paths
         (DOWN, NONE, 13.1, True),
+        (FAILING, NONE, 13.1, True),
         (UP, NONE, 13.1, False),
         (UP, BUSY, 13.1, False),
         (replace(UP, same_question=False, shared_question=False), NONE, 13.1, True),  # it only connects
@@ -149,6 +154,6 @@ def test_the_check_that_haproxy_asks_too_speaks_for_the_others() -> None:
     assert vantage.silent([other, fine], NOW, HEALTHZ.label) is other
 
 
-def test_haproxy_notices_after_two_checks_in_vain() -> None:
-    assert vantage.notices_s(Check(CheckKind.HTTP, "/", timeout_s=1.0)) == 5.0
+def test_haproxy_notices_after_one_check_in_vain() -> None:
+    assert vantage.notices_s(Check(CheckKind.HTTP, "/", timeout_s=1.0)) == 4.0
     assert stall.overdue(waiting(9.0)) == 1

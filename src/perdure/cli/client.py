@@ -38,8 +38,11 @@ class Client:
 
     def post(self, *segments: str, **body: object) -> list[str]:
         """Give a command; the sentences of the answer say what will be done, and by then it is durable."""
-        answer = self._exchange("POST", _target(segments, {}), body, self.timeout_s)
-        return [str(sentence) for sentence in answer["sentences"]]
+        return [str(sentence) for sentence in self.ask(*segments, **body)["sentences"]]
+
+    def ask(self, *segments: str, **body: object) -> Any:
+        """Ask for a document that takes work: the body says what."""
+        return self._exchange("POST", _target(segments, {}), body, self.timeout_s)
 
     def stream(self, *segments: str, **query: object) -> Iterator[Any]:
         """Yield the documents of an endless answer as they come, until the daemon closes it."""

@@ -85,8 +85,20 @@ def _ownership(service: Document) -> str:
     if last is None:
         return "; ".join([*words, "no snapshot yet"])
     words.append(f"{data['snapshots']} snapshots, the last {terminal.span(last['age_s'])} ago")
-    restores = f"restores in {proven['proven']['took_s']:.1f} s" if proven is not None else "not proven to restore yet"
-    return "; ".join([*words, restores])
+    words.append(
+        f"restores in {proven['proven']['took_s']:.1f} s" if proven is not None else "not proven to restore yet"
+    )
+    return "; ".join([*words, *_rollback(service.get("rollback"))])
+
+
+def _rollback(last: Document | None) -> list[str]:
+    """What is to be said of the last time that somebody went back to older data."""
+    if last is None:
+        return []
+    name, target = str(last["name"]), terminal.harmless(str(last["target"]))
+    if last["outcome"] == "open":
+        return [f"goes back to {target} ({name})"]
+    return [f"{name} can be undone for {terminal.span(last['undo_s'])}"] if last.get("undo_s") else []
 
 
 def _said(replica: Document) -> str:

@@ -19,6 +19,7 @@ from perdure import __version__
 from perdure.control import api_snapshots, keepsakes, logs, metrics, status
 from perdure.control.agent import Agent
 from perdure.control.controller import Controller
+from perdure.control.going_back import Rollbacks
 from perdure.model import codec
 from perdure.model.errors import (
     ConfigError,
@@ -48,6 +49,7 @@ class Office:
     agent: Agent
     store: Store
     controller: Controller
+    rollbacks: Rollbacks
     log_files: logs.LogFiles
     daemon: Callable[[], dict[str, Any]]
     reload: Callable[[], Awaitable[list[str]]]
@@ -93,7 +95,7 @@ def make(office: Office) -> FastAPI:
     _present(app, office)
     _history(app, office)
     _commands(app, office)
-    api_snapshots.routes(app, keepsakes.Keepsakes(office.agent.preserver))
+    api_snapshots.routes(app, keepsakes.Keepsakes(office.agent.preserver), office.rollbacks)
     return app
 
 

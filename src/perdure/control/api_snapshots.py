@@ -1,10 +1,11 @@
-"""The part of the API that is about snapshots; `keepsakes` does what it is asked."""
+"""The part of the API that is about snapshots; `keepsakes` and `going_back` do what they are asked."""
 
 from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
+from perdure.control.going_back import Rollbacks
 from perdure.control.keepsakes import Keepsakes
 
 
@@ -61,14 +62,62 @@ class Carried(Brought):
     snapshot: str = Field(max_length=40)
 
 
+class Wanted(Strict):
+    """To what a service is to go back: a marker, a snapshot, how long ago, or a time."""
+
+    service: str = Field(max_length=63)
+    to: str = Field(min_length=1, max_length=80)
+
+
+class Named(Strict):
+    """A service."""
+
+    service: str = Field(max_length=63)
+
+
+class Agreed(Named):
+    """The token of the plan, by which somebody agrees to what is lost."""
+
+    token: str = Field(max_length=40)
+
+
+class Rescued(Named):
+    """The tables whose rows are to be put back; none: all of them."""
+
+    tables: list[str] = Field(default_factory=list, max_length=1000)
+
+
 class Told(BaseModel):
     """What was done, one sentence each."""
 
     sentences: list[str]
 
 
-def routes(app: FastAPI, snapshots: Keepsakes) -> None:
+def routes(app: FastAPI, snapshots: Keepsakes, rollbacks: Rollbacks) -> None:
     """Add the routes."""
+    _kept(app, snapshots)
+    _going_back(app, rollbacks)
+
+
+def _going_back(app: FastAPI, rollbacks: Rollbacks) -> None:
+    @app.post("/v1/restore-plan", summary="Restore a snapshot aside, and say what going back to it would cost")
+    async def post_plan(body: Wanted) -> dict[str, Any]:
+        return await rollbacks.plan(body.service, body.to)
+
+    @app.post("/v1/undo-plan", summary="Say what undoing the last rollback would cost")
+    async def post_undo_plan(body: Named) -> dict[str, Any]:
+        return await rollbacks.plan_undo(body.service)
+
+    @app.post("/v1/restore", summary="Carry out the plan with this token", response_model=Told)
+    async def post_restore(body: Agreed) -> Told:
+        return Told(sentences=await rollbacks.carry_out(body.service, body.token))
+
+    @app.post("/v1/rescue", summary="Put the rows back that the last rollback lost", response_model=Told)
+    async def post_rescue(body: Rescued) -> Told:
+        return Told(sentences=await rollbacks.rescue(body.service, body.tables))
+
+
+def _kept(app: FastAPI, snapshots: Keepsakes) -> None:
 
     @app.get("/v1/snapshots/{service}", summary="The snapshots of a service, the newest first")
     async def get_snapshots(service: str) -> list[dict[str, Any]]:

@@ -113,6 +113,7 @@ def _owners(parts: Parts, world: World, preserver: Preserver, touch: Callable[[s
         touch,
         tell,
         preserver.caught_up,
+        preserver.exchanged,
     )
 
 

@@ -77,9 +77,11 @@ class Claim:
                 return False
             return await self._write(replace(owner, sequence=owner.sequence + 1))
 
-    async def take(self, slot: str, *, data_epoch: int | None = None, handover: int = 0) -> bool:
+    async def take(
+        self, slot: str, *, data_epoch: int | None = None, handover: int = 0, rollback: int | None = None
+    ) -> bool:
         """Begin a new term with `slot` as the owner, when that may be; False when it may not, or did not succeed.
-        `handover`: the last command that is settled by it.
+        `handover`, `rollback`: the last commands that are settled by it; None: as before.
         """
         async with self._one_at_a_time:
             if self.clock.now() < ownership.takeable_at(self.seen, self.host, self.terms):
@@ -94,6 +96,7 @@ class Claim:
                 self.terms.ttl_s,
                 data_epoch=history if data_epoch is None else data_epoch,
                 handover=handover,
+                rollback=rollback if rollback is not None else before.rollback if before is not None else 0,
             )
             return await self._write(owner)
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 
 from perdure.control import persist
 from perdure.model import codec
-from perdure.model.errors import ConfigError, RefusedError
+from perdure.model.errors import ConfigError, ConflictError, RefusedError
 from perdure.model.event import Event, Severity
 from perdure.model.owner import Handover
 from perdure.model.replica import Slot
+from perdure.model.rollback import Rollback
 from perdure.model.service import Deployment, Service
 from perdure.model.standing import Desired
 from perdure.ports.store import Document, Record, Store, Transaction
@@ -137,6 +138,25 @@ class Controller:
         what = f"{target} is to be active" if number is not None else f"another slot of {service} is to be active"
         return await self._change("C07", service, number, change, what)
 
+    async def roll_back(self, service: str, rollback: Rollback) -> list[str]:
+        """Want older data for a service, as planned; ConflictError when another rollback was asked for meanwhile."""
+
+        def change(desired: Desired) -> Desired:
+            _follows(desired, rollback)
+            return replace(desired, rollback=rollback)
+
+        return await self._change("C08", service, None, change, f"{service} goes back to {rollback.target}")
+
+    async def conclude(self, service: str, rollback: Rollback, sentence: str) -> None:
+        """Write down what became of a rollback."""
+
+        def change(desired: Desired) -> Desired:
+            if desired.rollback is None or desired.rollback.number != rollback.number:
+                raise ConflictError(f"{rollback.name} of {service} is not the last rollback any more", "perdure status")
+            return replace(desired, rollback=rollback)
+
+        await self._change("D18", service, None, change, sentence)
+
     async def stop_all(self) -> list[str]:
         """Want nothing to run; the next `apply` wants it again."""
         snapshot = await self.store.read(persist.SERVICES)
@@ -203,6 +223,12 @@ def _applied(service: Service, record: Record | None, last_release: int, startin
     drained = tuple(number for number in before.drained if number <= service.replicas)
     after = replace(before, service=service, release=release, replicas=service.replicas, drained=drained, stopped=False)
     return after, sentence
+
+
+def _follows(desired: Desired, rollback: Rollback) -> None:
+    last = desired.rollback
+    if last is not None and rollback.number <= last.number:
+        raise ConflictError("another rollback was asked for meanwhile", "look at it: perdure status; then plan anew")
 
 
 def _release_number(desired: Desired) -> int:

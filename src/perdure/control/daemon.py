@@ -34,6 +34,7 @@ from perdure.config import load, preflight
 from perdure.control import adopt, api, assemble, beats, follow, journal, lock, logs, paths, persist, serve
 from perdure.control.agent import Agent
 from perdure.control.controller import Controller
+from perdure.control.going_back import Rollbacks
 from perdure.model.errors import ConfigError, PerdureError
 from perdure.model.service import Address, Deployment
 from perdure.ports.store import Store
@@ -85,10 +86,12 @@ class Daemon:
         for sentence in await controller.apply(self._deployment, starting=True):
             log.info(sentence)
         self._on_signals(controller)
+        rollbacks = Rollbacks(agent.preserver, controller, agent.learned)
         office = api.Office(
             agent,
             store,
             controller,
+            rollbacks,
             logs.LogFiles(self._where.logs, runner),
             lambda: self._told(agent),
             lambda: self._reload(agent, controller),
@@ -105,6 +108,7 @@ class Daemon:
             "turn the loop": agent.run(),
             "keep the terms": agent.owners.run(),
             "preserve state": agent.preserver.run(),
+            "watch what goes back": rollbacks.run(),
             "rotate the logs": logs.rotate(agent.world, runner),
             "serve the API": serve.serve(api.make(office), self._where.api),
             "end everything when told to": self._leave(agent),

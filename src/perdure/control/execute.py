@@ -150,7 +150,7 @@ class Executor:
         slot.told = slot.refusals = 0
         slot.belief, slot.verdict, slot.verdict_since_at = suspect.Belief(), None, None
         slot.conviction, slot.port_checked, slot.ready_at = None, False, None
-        slot.end_wanted, slot.exited, slot.down_seen_at = False, False, None
+        slot.end_wanted, slot.exited, slot.down_seen_at, slot.check_fails = False, False, None, False
 
     def _start(self, service: ServiceState, slot: SlotState) -> None:
         replica = slot.replica

@@ -133,7 +133,7 @@ class Observer:
             slot = by_port.get(server.port)
             if slot is None or slot.replica is None or server.admin is Admin.MAINT:
                 continue
-            self._held_down(slot, server.up, reading.at)
+            self._held_down(slot, server, reading.at)
             name, key = slot.replica.name, (service.name, server.name)
             pid, replica, before = self._counters.get(key, (0, "", server.counters))
             self._counters[key] = (reading.pid, name, server.counters)
@@ -194,8 +194,9 @@ class Observer:
             ):
                 self.on_overdue(service, slot, path)
 
-    def _held_down(self, slot: SlotState, up: bool, at: float) -> None:
-        if up:
+    def _held_down(self, slot: SlotState, server: Server, at: float) -> None:
+        slot.check_fails = server.failing
+        if server.up:
             slot.down_seen_at = None
             return
         if slot.down_seen_at is None:

@@ -1,7 +1,7 @@
 """Owning: for each active-passive service of this host its term, and telling replicas of it.
 
-The agent asks `term` before it decides, and hands in what was decided (`Take`, `Promote`); both take a while, so they
-are tasks, and what comes of them is a new observation. Neighbours: `tenure` and `claim` guard the term,
+The agent asks `term` before it decides, and hands in what was decided (`Take`, `Promote`, `Exchange`); each takes a
+while, so they are tasks, and what comes of them is a new observation. Neighbours: `tenure` and `claim` guard the term,
 `recover.take_over` decides.
 """
 
@@ -15,11 +15,12 @@ from perdure.control.claim import Claim
 from perdure.control.tell import Tell
 from perdure.control.tenure import Tenure
 from perdure.control.world import ServiceState, SlotState, World
-from perdure.model.decision import Decision, Promote, Take
+from perdure.model.decision import Decision, Exchange, Promote, Take
 from perdure.model.errors import UnavailableError
 from perdure.model.event import Severity
 from perdure.model.owner import Right, Term, Terms
 from perdure.model.replica import Slot, State
+from perdure.model.rollback import Rollback
 from perdure.ports.clock import Clock
 from perdure.ports.role import Duty, Listener, Roles
 from perdure.ports.store import Store
@@ -49,6 +50,8 @@ class Owners:
     catch_up: Callable[[ServiceState, Slot], Awaitable[bool]]
     """Brings a slot to the last state of the one that was active, or, after that was tried in vain (`lossy`), to a
     whole one; False when that cannot be done. Nothing is written to it once this returns."""
+    exchange: Callable[[ServiceState, SlotState, Rollback], Awaitable[bool | None]]
+    """Puts older data into a slot where nobody runs; False: it has what it had. None: not known yet, do it again."""
     hold: Callable[[str, Right], None] = lambda service, right: None
     """Gives the fence the deadlines of a right, where it has any."""
     tenures: dict[str, Tenure] = field(default_factory=dict)
@@ -94,6 +97,7 @@ class Owners:
             epoch=owner.epoch if owner is not None else 0,
             data_epoch=owner.data_epoch if owner is not None else 0,
             handover=owner.handover if owner is not None else 0,
+            rollback=owner.rollback if owner is not None else 0,
             holds=claim.holds(now),
             takeable=known and now >= ownership.takeable_at(claim.seen, self.host, self.terms),
             busy=service.name in self._busy,
@@ -106,6 +110,8 @@ class Owners:
                 self._begin(service.name, self._take(service, slot, handover))
             case Promote(slot):
                 self._begin(service.name, self._promote(service, self.world.slot(slot)))
+            case Exchange(slot):
+                self._begin(service.name, self._exchange(service, self.world.slot(slot)))
 
     def introduce(self, service: ServiceState, slot: SlotState) -> None:
         """Write the role of a replica that is about to start. Raises UnavailableError."""
@@ -168,12 +174,31 @@ class Owners:
         before = service.term.owner
         if await tenure.take(str(slot), handover=handover):
             service.takeovers += before is not None and before != slot.number
-            service.term = self.term(service)
-            service.lossy = False
-            service.preserved.applied.pop(slot.number, None)
-            service.preserved.current_at.pop(slot.number, None)
+            self._owned(service, slot.number)
         else:
             await self.clock.sleep_until(self.clock.now() + AGAIN_S)
+
+    async def _exchange(self, service: ServiceState, slot: SlotState) -> None:
+        """Exchange its data, and begin a term with it: in a new history, or in the old one when that has failed."""
+        tenure, rollback = self.tenures.get(service.name), service.desired.rollback
+        if tenure is None or rollback is None:
+            return
+        exchanged = await self.exchange(service, slot, rollback)
+        data_epoch = rollback.data_epoch if exchanged else None
+        if exchanged is None or not await tenure.take(
+            str(slot.slot), data_epoch=data_epoch, handover=service.term.handover, rollback=rollback.number
+        ):
+            await self.clock.sleep_until(self.clock.now() + AGAIN_S)
+            return
+        self._owned(service, slot.slot.number)
+        slot.history = replace(slot.history, failures=0, next_start_at=0.0)  # with other data it is another trial
+
+    def _owned(self, service: ServiceState, number: int) -> None:
+        """A new term has begun with this slot, whose state is beyond every snapshot from now on."""
+        service.term = self.term(service)
+        service.lossy = False
+        service.preserved.applied.pop(number, None)
+        service.preserved.current_at.pop(number, None)
 
     async def _promote(self, service: ServiceState, slot: SlotState) -> None:
         replica, term = slot.replica, self.term(service)

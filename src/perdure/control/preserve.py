@@ -22,14 +22,16 @@ from dataclasses import dataclass, field
 from perdure.control import markers
 from perdure.control.tell import Tell
 from perdure.control.world import ServiceState, SlotState, World
-from perdure.model.errors import PerdureError
+from perdure.model.errors import ConflictError, PerdureError
 from perdure.model.event import Severity
 from perdure.model.replica import SERVING, Slot, State
+from perdure.model.rollback import Rollback
 from perdure.model.snapshot import Manifest, Proof
 from perdure.ports.clock import Clock
-from perdure.ports.keeper import Keeper, Source
+from perdure.ports.keeper import EndedError, Keeper, Source
 from perdure.ports.role import Roles
 from perdure.prevent import snapshot
+from perdure.recover import take_over
 
 LOOK_S = 0.5
 CAUGHT_UP_S_MAX = 60.0
@@ -73,6 +75,8 @@ class Preserver:
         service = self.world.services.get(name)
         if service is None or service.desired.service.state is None or service.removed:
             return
+        if service.preserved.held or take_over.goes_back(service.desired, service.term):
+            return  # nothing is to be in the way of an exchange while clients wait
         if any(slot.serves for slot in service.slots.values()):
             service.lossy = False
         try:
@@ -120,7 +124,7 @@ class Preserver:
     async def _made_whole(self, service: ServiceState, slot: SlotState) -> None:
         """Wait for what is being written to a slot; one that is between two snapshots, or at none, gets the newest."""
         newest = self._newest(service)
-        if await self.keeper.applied(self._source(service, slot)) is None and newest is not None:
+        if await self.keeper.applied(self.source(service, slot)) is None and newest is not None:
             await self._brought(service, slot, newest)
 
     async def _given_up(self, service: ServiceState, slot: SlotState, work: Coroutine[None, None, None]) -> str:
@@ -139,19 +143,59 @@ class Preserver:
             await self._look_up(service, slot)
         return why
 
+    async def at_rest(self, service: ServiceState) -> None:
+        """Begin nothing more for a service until `preserved.held` is taken back; return when nothing is under way."""
+        service.preserved.held = True
+        task = self._tasks.get(service.name)
+        if task is not None:
+            await asyncio.wait([task])
+
+    async def exchanged(self, service: ServiceState, slot: SlotState, rollback: Rollback) -> bool | None:
+        """Put older data into a slot where nobody runs. False: it has what it had; None: that is not known yet."""
+        service.preserved.held = False
+        try:
+            if rollback.slot != slot.slot.number or rollback.data_epoch <= service.term.data_epoch:
+                raise ConflictError(f"another slot, or another history, than when {rollback.name} was planned")
+            await self.keeper.switch(self.source(service, slot), rollback.incoming, rollback.outgoing)
+        except EndedError as error:
+            self.tell("D11", str(slot.slot), f"its data are exchanged again: {error.sentence}", Severity.WARNING)
+            return None
+        except PerdureError as error:
+            sentence = f"its data could not be exchanged, and it serves what it had: {error.sentence}"
+            self.tell("D12", str(slot.slot), sentence, Severity.ALARM, {"hint": error.hint})
+            return False
+        service.preserved.attempt = None  # those who stand by need a snapshot of the new history at once
+        return True
+
     async def take(self, service: ServiceState, slot: SlotState) -> Manifest:
         """Take a snapshot of a slot now."""
         term = service.term
-        manifest = await self.keeper.take(self._source(service, slot), term.epoch, term.data_epoch)
+        manifest = await self.keeper.take(self.source(service, slot), term.epoch, term.data_epoch)
         service.preserved.kept = tuple(await self.keeper.kept(service.name))
         return manifest
 
     async def prove(self, service: ServiceState, chosen: str) -> Proof:
         """Restore a snapshot aside, and note what came of it."""
         slot = service.slots[service.term.owner or 1]
-        proof = await self.keeper.prove(self._source(service, slot), chosen)
+        proof = await self.keeper.prove(self.source(service, slot), chosen)
         service.preserved.kept = tuple(await self.keeper.kept(service.name))
         return proof
+
+    def source(self, service: ServiceState, slot: SlotState) -> Source:
+        """A slot's state, for the keeper."""
+        declared, replica = service.desired.service, slot.replica
+        assert declared.state is not None
+        process = replica.process if replica is not None and slot.live else None
+        return Source(
+            declared.name,
+            str(slot.slot),
+            self.roles.prepare(declared, str(slot.slot)),
+            declared.state,
+            self.environment(slot) if replica is not None else (),
+            process.pid if process is not None else None,
+            declared.user,
+            declared.group,
+        )
 
     async def close(self) -> None:
         """End what is under way."""
@@ -172,7 +216,7 @@ class Preserver:
             if name in self._recovered:
                 continue
             self._recovered.add(name)
-            source = self._source(service, slot)
+            source = self.source(service, slot)
             if not slot.live:
                 await self.keeper.recover(source)
             if slot.slot.number != service.term.owner:
@@ -234,7 +278,7 @@ class Preserver:
     async def _look_up(self, service: ServiceState, slot: SlotState) -> None:
         """Learn which snapshot a slot was brought to last."""
         number = slot.slot.number
-        applied = await self.keeper.applied(self._source(service, slot))
+        applied = await self.keeper.applied(self.source(service, slot))
         if applied is not None:
             self._note_applied(service, number, applied)
         else:
@@ -243,7 +287,7 @@ class Preserver:
 
     async def _brought(self, service: ServiceState, slot: SlotState, manifest: Manifest) -> None:
         running, began_at = slot.replica is not None and slot.live, self.clock.now()
-        await self.keeper.apply(self._source(service, slot), manifest.id, running)
+        await self.keeper.apply(self.source(service, slot), manifest.id, running)
         service.preserved.bring_s = self.clock.now() - began_at
         self._note_applied(service, slot.slot.number, manifest)
         self.touch(service.name)
@@ -266,26 +310,11 @@ class Preserver:
     async def _swept(self, service: ServiceState) -> None:
         preserved, keeping = service.preserved, service.desired.service.state
         assert keeping is not None
-        in_use = {manifest.id for manifest in preserved.applied.values()}
+        in_use = {manifest.id for manifest in preserved.applied.values()} | preserved.relied_on
         gone = snapshot.surplus(preserved.kept, keeping, in_use, self.clock.wall())
         if gone:
             await self.keeper.remove(service.name, gone)
             preserved.kept = tuple(await self.keeper.kept(service.name))
-
-    def _source(self, service: ServiceState, slot: SlotState) -> Source:
-        declared, replica = service.desired.service, slot.replica
-        assert declared.state is not None
-        process = replica.process if replica is not None and slot.live else None
-        return Source(
-            declared.name,
-            str(slot.slot),
-            self.roles.prepare(declared, str(slot.slot)),
-            declared.state,
-            self.environment(slot) if replica is not None else (),
-            process.pid if process is not None else None,
-            declared.user,
-            declared.group,
-        )
 
     def _newest(self, service: ServiceState) -> Manifest | None:
         """The newest snapshot of the present history; one that an earlier owner was saved into later is none."""

@@ -6,11 +6,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from perdure.control import keepsakes
+from perdure.control import going_back, keepsakes
 from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import digest, probe, sampled, stall, suspect, traffic
 from perdure.model.evidence import MEASURED, EvidenceClass
 from perdure.model.replica import SERVING, State
+from perdure.model.rollback import Outcome
 from perdure.model.service import Standby
 from perdure.prevent import ownership
 from perdure.recover import restart, take_over
@@ -70,6 +71,8 @@ def pending(service: ServiceState) -> bool:
         refused = f"{service.name} {take_over.REFUSED_KEY}" in service.notes
         if command.slot != service.term.owner and not refused:
             return True
+    if desired.rollback is not None and desired.rollback.outcome is Outcome.OPEN and not desired.stopped:
+        return True
     for number in range(1, desired.replicas + 1):
         slot = service.slots.get(number)
         replica = slot.replica if slot is not None else None
@@ -138,7 +141,7 @@ def _service(service: ServiceState, now: float, wall: float) -> dict[str, Any]:
             "pending": pending(service),
         },
         **(_owned(service) if declared.one_active else {}),
-        **({"data": keepsakes.told(service, wall)} if declared.state is not None else {}),
+        **(_kept(service, wall) if declared.state is not None else {}),
         "retries": "on" if service.retries_off_since_at is None else "off",
         "replicas": [
             {**_replica(service, slot, now), **keepsakes.of_slot(service, slot, wall)}
@@ -146,6 +149,10 @@ def _service(service: ServiceState, now: float, wall: float) -> dict[str, Any]:
             if _shown(service, slot)
         ],
     }
+
+
+def _kept(service: ServiceState, wall: float) -> dict[str, Any]:
+    return {"data": keepsakes.told(service, wall), "rollback": going_back.told(service, wall)}
 
 
 def _owned(service: ServiceState) -> dict[str, Any]:

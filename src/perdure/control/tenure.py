@@ -59,9 +59,11 @@ class Tenure:
         """Whether the record was ever read."""
         return self.claim.seen.changed_at > -math.inf
 
-    async def take(self, slot: str, *, data_epoch: int | None = None, handover: int = 0) -> bool:
+    async def take(
+        self, slot: str, *, data_epoch: int | None = None, handover: int = 0, rollback: int | None = None
+    ) -> bool:
         """Let a slot of this host become the owner, in a new term; False when it may not, or did not succeed."""
-        taken = await self.claim.take(slot, data_epoch=data_epoch, handover=handover)
+        taken = await self.claim.take(slot, data_epoch=data_epoch, handover=handover, rollback=rollback)
         self._tell()
         return taken and self.claim.holds(self.clock.now())
 

@@ -80,6 +80,8 @@ class SlotState:
     """The first process has ended; children may still live."""
     down_seen_at: float | None = None
     """Since when HAProxy's own checks hold it down."""
+    check_fails: bool = False
+    """HAProxy's last own check of it failed; the third in a row holds it down."""
     totals: Totals = field(default_factory=Totals)
     told: int = 0
     """The epoch that a warm replica was told and has taken."""
@@ -116,6 +118,10 @@ class Preserved:
     """Why it does not go on just now."""
     healthy_since_at: float | None = None
     """Since when all has been well, or since the last marker that was set for it; see `markers`."""
+    held: bool = False
+    """Nothing is begun, for the data are about to be exchanged."""
+    relied_on: frozenset[str] = frozenset()
+    """Snapshots that a plan to go back needs."""
 
 
 @dataclass(slots=True)
@@ -246,7 +252,7 @@ def _silences(service: ServiceState, now: float) -> dict[int, vantage.Silence]:
         carried = service.backend is not None
         read_at = service.backend_at if carried else -math.inf
         same, too = asked.check == own.label, own.label in service.rules.probe_limits
-        seen = vantage.Seen(slot.down_seen_at is None, read_at, vantage.notices_s(own), same, too)
+        seen = vantage.Seen(slot.down_seen_at is None, slot.check_fails, read_at, vantage.notices_s(own), same, too)
         heard = vantage.Heard(service.hearing, now)
         found[number] = vantage.silence(asked, slot.belief.answers, slot.belief.stalled, seen, heard)
     return found
@@ -322,9 +328,11 @@ def _standing(service: ServiceState, slot: SlotState, silence: vantage.Silence |
 
 
 def _data_epoch(service: ServiceState, slot: SlotState) -> int:
-    """The history that a slot's state belongs to; one that was brought to nothing yet has no other."""
+    """The history that a slot's state belongs to: the first, when nobody knows that it was brought to a later one."""
     applied = service.preserved.applied.get(slot.slot.number)
-    return applied.data_epoch if applied is not None else service.term.data_epoch
+    if slot.slot.number == service.term.owner or service.desired.service.state is None:
+        return service.term.data_epoch
+    return applied.data_epoch if applied is not None else 0
 
 
 def _behind_s(service: ServiceState, slot: SlotState, now: float) -> float:

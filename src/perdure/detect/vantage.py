@@ -20,10 +20,10 @@ is done about it:
 That a replica answers clients is not told by its last answer: slow ones that were under way when it began to hang come
 in later. So more answers must have come since some instant of the silence than requests were under way at it: at least
 one of them was handed over later. And nothing may have waited for a second since the last answer. Without requests,
-HAProxy's own check acquits when it has had the time to fail twice and did not.
+HAProxy's own check speaks: one that failed convicts with the monitor, long before the third in a row takes the replica
+out; when it has had the time to fail and did not, it acquits.
 
-Rejected: to ask HAProxy for the outcome of its last check. It is up to two seconds old, and a hang is to be found in
-three.
+Rejected: to let the last check acquit at once. It is up to two seconds old, and a hang is to be found in three.
 """
 
 import math
@@ -41,8 +41,8 @@ KEEPS_ANSWERING_S = 1.0
 """Nothing may have waited longer since the last answer."""
 RECONVERGENCE_S = 3.05
 """A network may need 3 s to find new paths (disturbance B13): so long must questions have been in vain."""
-CHECK_S, CHECK_FAST_S = 2.0, 0.5
-"""How often HAProxy asks, and how soon again when it got no answer; the second time in vain, the server is down."""
+CHECK_S, SLACK_S = 2.0, 1.0
+"""How often HAProxy asks, and how long it may take until its answer is read."""
 DEAF_INTERVALS = 1.5
 """Nobody was heard for so many intervals of the checks: then the monitor was deaf meanwhile."""
 DEAF_S_MIN = 1.0
@@ -63,11 +63,12 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What HAProxy shows of a replica: whether it is up there, when that was read, and how long a check of it takes to
-    fail.
+    """What HAProxy shows of a replica: whether it is up there, whether its last check failed nevertheless, when that
+    was read, and how long a check of it takes to fail.
     """
 
     up: bool
+    failing: bool
     read_at: float
     notices_s: float
     same_question: bool
@@ -126,7 +127,7 @@ def silent(each: Iterable[probe.Asked], now: float, preferred: str) -> probe.Ask
 
 def notices_s(check: Check) -> float:
     """How long HAProxy's own check may take to find that a replica does not answer, and a little more."""
-    return CHECK_S + CHECK_FAST_S + 2.0 * check.timeout_s + CHECK_FAST_S
+    return CHECK_S + check.timeout_s + SLACK_S
 
 
 def view(answers: Answers, stalled: stall.Stall, seen: Seen, since_at: float, now: float) -> View:
@@ -145,7 +146,7 @@ def _reached(answers: Answers, seen: Seen, since_at: float, now: float) -> View:
         return View.UNSEEN
     if answers_since(answers, since_at):
         return View.ANSWERS
-    if not seen.same_question:
+    if not seen.same_question or seen.failing:
         return View.UNSEEN
     return View.ANSWERS if now - since_at >= seen.notices_s else View.UP
 

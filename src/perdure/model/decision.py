@@ -61,13 +61,20 @@ class Promote:
 
 
 @dataclass(frozen=True, slots=True)
+class Exchange:
+    """Put older data into this slot, which is the owner's and has no process, and begin a new term with it."""
+
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Nothing changes, but somebody should know; `key` names the condition, so that it is told once while it lasts."""
 
     key: str
 
 
-Change = Begin | Advance | End | Kill | Take | Promote | Note
+Change = Begin | Advance | End | Kill | Take | Promote | Exchange | Note
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,8 @@ class Owner:
     """The history that the owner's data belongs to; raised by going back to a snapshot."""
     handover: int = 0
     """The number of the last handover by command that was carried out, or that something else has settled."""
+    rollback: int = 0
+    """The number of the last rollback that was carried out, or that has failed: `data_epoch` tells which."""
     released: bool = False
     """The owner has given it up: nobody is active, and whoever is next need not wait."""
     nonce: str = ""
@@ -72,6 +74,7 @@ class Term:
     epoch: int = 0
     data_epoch: int = 0
     handover: int = 0
+    rollback: int = 0
     holds: bool = False
     """This host may let its owner be active."""
     takeable: bool = False

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from perdure.model.owner import Handover
 from perdure.model.replica import LIVE, SERVING, Replica, Slot, State
+from perdure.model.rollback import Rollback
 from perdure.model.service import Service
 from perdure.model.verdict import Conviction, Failing, Sign, Verdict
 
@@ -26,6 +27,8 @@ class Desired:
     """Slot number -> generation, where one slot alone was told to restart."""
     handover: Handover | None = None
     """The last command that another slot be active."""
+    rollback: Rollback | None = None
+    """The last command to go back to older data."""
     drained: tuple[int, ...] = ()
     """Slots that get no traffic because a person said so."""
     stopped: bool = False

@@ -56,6 +56,8 @@ class Server:
     counters: Counters
     weight: int = WEIGHT
     """Only true of a server that is ready and up."""
+    failing: bool = False
+    """It is up, but HAProxy's last own check of it failed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from perdure.model.errors import UnavailableError
 from perdure.model.snapshot import Keeping, Kept, Loss, Manifest, Pin, Proof
+
+
+class EndedError(UnavailableError):
+    """The keeper's process ended in a call: what was asked may have been done, or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,11 @@ class Source:
     """The first process of the group that is stopped for `Consistency.PAUSE`; None: nobody runs."""
     user: str | None = None
     group: str | None = None
+
+
+def aside_of(source: Source) -> str:
+    """The directory beside the slot's own in which going back works: on the same file system."""
+    return f"{source.directory.rpartition('/')[0]}/back"
 
 
 class Archive(Protocol):
@@ -54,6 +64,11 @@ class Archive(Protocol):
 
     async def remove(self, service: str, snapshots: Sequence[str]) -> int:
         """Delete snapshots and the packs that no other one needs; the bytes that became free."""
+
+    async def abandon(self, service: str) -> None:
+        """End what is being done for a service, and what waits for it: those calls raise UnavailableError, and once
+        this returns none of them has an effect any more. What is called from then on begins anew. A state that was
+        being brought to a snapshot may be between two; `applied` says None of it then."""
 
     async def transfer_out(self, service: str, snapshot: str, file: str) -> None:
         """Write one snapshot to a file that stands alone."""
@@ -103,14 +118,13 @@ class Keeper(Archive, Protocol):
         Nobody runs meanwhile. Done again it changes nothing, and with the two names exchanged it is undone. When the
         process dies in it, the state is the old one or the new one after `recover`."""
 
+    async def tidy(self, source: Source, kept: Sequence[str]) -> None:
+        """Remove what was restored aside or kept beside the slot's directory, in `aside_of(source)`, but for these
+        paths."""
+
     async def recover(self, source: Source) -> bool | None:
         """Called before a slot's state is used, after a death: complete a half-done switch (True), or take it back
         (False); None when there was none."""
-
-    async def abandon(self, service: str) -> None:
-        """End what is being done for a service, and what waits for it: those calls raise UnavailableError, and once
-        this returns none of them has an effect any more. What is called from then on begins anew. A state that was
-        being brought to a snapshot may be between two; `applied` says None of it then."""
 
     async def close(self) -> None:
         """End the work."""

@@ -10,6 +10,10 @@ A handover is the same, in order: the old one is drained (clients' new requests 
 one takes over. It is wanted by command, for a slot that is drained by command, for a replica that must be replaced
 while another one stands by, and before memory or descriptors run out.
 
+Going back to older data is the same with itself: the owner is drained and ended, its data are exchanged, and a new
+term begins with it, in a new history; those that stand by have the history of before, and take over only when they were
+brought to this one.
+
 Hard cases: a replica of an older term (a store that was restored, an earlier daemon) is ended wherever it is found; a
 warm one that does not take what it is told is ended, and starts as active; nobody may take over (the loss is too large,
 or all the others hold data of before a restore): then somebody is told, with the command that overrides it.
@@ -19,7 +23,7 @@ Neighbours: `replicate` starts and ends what this leaves alone; `control.own` ta
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from perdure.model.decision import Advance, Change, Decision, End, Note, Promote, Take
+from perdure.model.decision import Advance, Change, Decision, End, Exchange, Note, Promote, Take
 from perdure.model.event import Fact, Severity
 from perdure.model.owner import Candidate, Handover, Term
 from perdure.model.replica import Event, State
@@ -60,6 +64,11 @@ def decide(desired: Desired, standings: Sequence[Standing], term: Term, now: flo
         return Plan(_first(desired, standings, term), runs)
     if not term.holds:
         return Plan(_lost(owner), runs - {owner.slot.number})
+    if goes_back(desired, term):
+        going = _go_back(desired, owner, term, now)
+        return (
+            Plan(going, runs, frozenset({owner.slot.number})) if owner.live else Plan(going, runs - {owner.slot.number})
+        )
     why = _why(desired, standings, owner, term)
     if why and owner.live:
         return Plan(_leave(desired, owner, why, now), runs, frozenset({owner.slot.number}))
@@ -69,6 +78,11 @@ def decide(desired: Desired, standings: Sequence[Standing], term: Term, now: flo
     if owner.state_is(State.PASSIVE):
         return Plan(_promote(desired, owner, term), runs)
     return Plan(_unheeded(desired, standings, owner, term), runs)
+
+
+def goes_back(desired: Desired, term: Term) -> bool:
+    """Whether a command to go back to older data is still to be carried out."""
+    return desired.rollback is not None and desired.rollback.number > term.rollback
 
 
 def _runs(desired: Desired, standings: Sequence[Standing], term: Term) -> frozenset[int]:
@@ -167,6 +181,18 @@ def _leave(desired: Desired, owner: Standing, why: str, now: float) -> tuple[Dec
         return ()
     end = End(owner.slot, desired.service.restart.stop_timeout_s, failed=False)
     return (_decision("T04", owner, f"hands over ({why}): it is ended", end),)
+
+
+def _go_back(desired: Desired, owner: Standing, term: Term, now: float) -> tuple[Decision, ...]:
+    """One step of going back: out of the traffic, ended, and then its data are exchanged."""
+    assert desired.rollback is not None
+    target = desired.rollback.target
+    if owner.live:
+        return _leave(desired, owner, f"its data go back to {target}", now)
+    if term.busy:
+        return ()
+    facts: dict[str, Fact] = {"rollback": desired.rollback.name, "data_epoch": desired.rollback.data_epoch}
+    return (_decision("T11", owner, f"its data are exchanged for {target}", Exchange(owner.slot), facts),)
 
 
 def _promote(desired: Desired, owner: Standing, term: Term) -> tuple[Decision, ...]:

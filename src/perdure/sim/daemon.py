@@ -18,6 +18,7 @@ import structlog
 from perdure.control import adopt, assemble, follow, journal
 from perdure.control.agent import Agent
 from perdure.control.controller import Controller
+from perdure.control.going_back import Rollbacks
 from perdure.control.surroundings import Surroundings
 from perdure.model.errors import PerdureError
 from perdure.model.event import Event
@@ -60,12 +61,13 @@ class Machine:
 
 @dataclass(slots=True)
 class SimulatedDaemon:
-    """One daemon after the other; `agent` and `controller` are None until one has taken over."""
+    """One daemon after the other; `agent`, `controller` and `rollbacks` are None until one has taken over."""
 
     machine: Machine
     life: Life | None = None
     agent: Agent | None = None
     controller: Controller | None = None
+    rollbacks: Rollbacks | None = None
     frozen: bool = False
     ready_at: float | None = None
     """Since when the present one works undisturbed; None: there is none, or it is stopped."""
@@ -84,7 +86,7 @@ class SimulatedDaemon:
         self._number += 1
         self.machine.note(f"daemon {self._number} starts")
         life = Life(self._number, self._burnt)
-        self.life, self.agent, self.controller, self.frozen = life, None, None, False
+        self.life, self.agent, self.controller, self.rollbacks, self.frozen = life, None, None, None, False
         self._spawn(life, self._serve(life), "daemon")
 
     def kill(self) -> None:
@@ -142,7 +144,8 @@ class SimulatedDaemon:
             machine.loop.outside(self.kill)
             machine.loop.outside(lambda: machine.loop.call_later(START_AGAIN_S, self.start))
             return
-        self.agent, self.controller = agent, controller
+        rollbacks = Rollbacks(agent.preserver, controller, agent.learned)
+        self.agent, self.controller, self.rollbacks = agent, controller, rollbacks
         self.ready_at = machine.loop.time()
         for name, job in {
             "follow what is wanted": follow.follow(agent, store, revision),
@@ -155,6 +158,7 @@ class SimulatedDaemon:
             "turn the loop": agent.run(),
             "keep the terms": agent.owners.run(),
             "preserve state": agent.preserver.run(),
+            "watch what goes back": rollbacks.run(),
         }.items():
             self._spawn(life, job, name)
 
@@ -183,7 +187,7 @@ class SimulatedDaemon:
     def _bury(self, life: Life) -> None:
         loop = self.machine.loop
         if self.life is life:
-            self.agent, self.controller, self.frozen, self.ready_at = None, None, False, None
+            self.agent, self.controller, self.rollbacks, self.frozen, self.ready_at = None, None, None, False, None
             self.machine.front.held = False
             current = self.machine.front.current
             if current is None or not current.alive:

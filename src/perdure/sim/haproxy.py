@@ -19,8 +19,8 @@ from perdure.sim.servers import CHECK_S, Clients, Request, SimulatedBackend, Sim
 
 CONNECT_TRIES = 50
 CONNECT_TIMEOUT_S = 0.2
-CHECK_FAST_S = 0.5
-CHECK_FALL = 2
+CHECK_FAST_S, CHECK_DOWN_S = 0.8, 0.5
+CHECK_FALL = 3
 LOG_KEPT = 1000
 HAPROXY = Observer.HAPROXY
 
@@ -92,7 +92,7 @@ class SimulatedHAProxy:
         """No connection: the request is sent elsewhere, and the server is down until a check succeeds."""
         server.retries += 1
         server.redispatches += 1
-        server.up, server.check_at = False, self.kernel.loop.time() + CHECK_FAST_S
+        server.up, server.check_at = False, self.kernel.loop.time() + CHECK_DOWN_S
 
     def _connect_in_vain(self, server: SimulatedServer, runs: Runs, request: Request) -> None:
         """Nobody answers, not even to refuse: it takes a while to give up."""
@@ -254,7 +254,10 @@ class SimulatedHAProxy:
         reply = self._check_reply(server.port, check)
         if reply is Reply.HANG:
             server.asking = True
-            self.kernel.loop.call_later(check.timeout_s, self._checked, server, server.port, check)
+            runs = self.kernel.at_port(server.port)
+            cut = runs is not None and self.kernel.network.cut(HAPROXY, runs.slot)
+            late_s = CONNECT_TIMEOUT_S if cut else check.timeout_s
+            self.kernel.loop.call_later(late_s, self._checked, server, server.port, check)
         else:
             self._conclude(server, reply in (Reply.GOOD, Reply.ERROR), now)
 
@@ -276,4 +279,4 @@ class SimulatedHAProxy:
         else:
             server.check_fails += 1
             server.up = server.up and server.check_fails < CHECK_FALL
-        server.check_at = now + (CHECK_S if good else CHECK_FAST_S)
+        server.check_at = now + (CHECK_S if good else CHECK_FAST_S if server.up else CHECK_DOWN_S)

@@ -9,10 +9,10 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from perdure.model.errors import CorruptionError, RefusedError, UnavailableError
+from perdure.model.errors import ConflictError, CorruptionError, RefusedError, UnavailableError
 from perdure.model.snapshot import Kept, Loss, Manifest, Pin, Proof
 from perdure.ports.clock import Clock
-from perdure.ports.keeper import Source
+from perdure.ports.keeper import Source, aside_of
 
 TAKES_S = 0.02
 
@@ -27,6 +27,10 @@ class SimulatedShelf:
     applied: dict[str, Manifest] = field(default_factory=dict)
     damaged: set[str] = field(default_factory=set)
     """Slots whose state cannot be read."""
+    asides: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """What lies beside the slots' own directories, by path."""
+    stuck: set[str] = field(default_factory=set)
+    """Slots whose state cannot be exchanged."""
     unrestorable: bool = False
     """What is restored does not pass its check."""
 
@@ -76,6 +80,9 @@ class SimulatedArchive:
         self.act()
         self.shelf.kept[service] = [one for one in self.shelf.kept[service] if one.manifest.id not in snapshots]
         return 0
+
+    async def abandon(self, service: str) -> None:
+        """A call here ends with its caller: nothing goes on that could be ended."""
 
     async def transfer_out(self, service: str, snapshot: str, file: str) -> None:
         """See the port."""
@@ -147,7 +154,13 @@ class SimulatedKeeper(SimulatedArchive):
     async def restore(self, source: Source, snapshot: str, aside: str) -> Manifest:
         """See the port."""
         await self._work()
-        return self._find(source.service, snapshot).manifest
+        manifest = self._find(source.service, snapshot).manifest
+        if aside in self.shelf.asides:
+            raise UnavailableError(f"{aside} exists")
+        if self.shelf.unrestorable:
+            raise CorruptionError(f"{snapshot} is damaged")
+        self.shelf.asides[aside] = self.shelf.contents[source.service, snapshot]
+        return manifest
 
     async def prove(self, source: Source, snapshot: str) -> Proof:
         """See the port."""
@@ -157,27 +170,65 @@ class SimulatedKeeper(SimulatedArchive):
         return proof
 
     async def compare(self, source: Source, aside: str, taken_at: float) -> Loss:
-        """See the port."""
-        return Loss(self.clock.wall() - taken_at)
+        """See the port; words are files here."""
+        await self._work()
+        now, then = self._state(source), self.shelf.asides[aside]
+        added, removed = tuple(sorted({*now} - {*then})), tuple(sorted({*then} - {*now}))
+        return Loss(
+            self.clock.wall() - taken_at,
+            added=added,
+            removed=removed,
+            added_count=len(added),
+            removed_count=len(removed),
+            size_now=len(now),
+            size_then=len(then),
+        )
 
     async def rescue(self, source: Source, aside: str, file: str) -> int:
         """See the port."""
-        return 0
+        await self._work()
+        lost = tuple(word for word in self._state(source) if word not in self.shelf.asides[aside])
+        self.shelf.asides[file] = lost
+        return len(lost)
 
     async def reinsert(self, source: Source, file: str, tables: Sequence[str]) -> tuple[int, Sequence[str]]:
         """See the port."""
-        return 0, ()
+        await self._work()
+        lost = self.shelf.asides[file]
+        present = self.shelf.states.get(source.slot, ())
+        self.shelf.states[source.slot] = (*present, *(word for word in lost if word not in present))
+        return len(lost), [f"{word} is there" for word in lost if word in present]
 
     async def switch(self, source: Source, incoming: str, outgoing: str) -> None:
+        """See the port; in the middle of it the daemon may die, and the keeper with it."""
+        await self._work()
+        asides = self.shelf.asides
+        if incoming not in asides and outgoing in asides:
+            return
+        if source.slot in self.shelf.stuck:
+            raise ConflictError(f"a process has the state of {source.slot} open")
+        asides[outgoing] = self.shelf.states.get(source.slot, ())
+        self.shelf.states[source.slot] = asides.pop(incoming)
+        self.act()
+
+    async def tidy(self, source: Source, kept: Sequence[str]) -> None:
         """See the port."""
         self.act()
+        directory = f"{aside_of(source)}/"
+        for name in [one for one in self.shelf.asides if one.startswith(directory) and one not in kept]:
+            del self.shelf.asides[name]
+
+    def _state(self, source: Source) -> tuple[str, ...]:
+        """What is in the directory of a source: a slot's own, or one beside it."""
+        if source.directory in self.shelf.asides:
+            return self.shelf.asides[source.directory]
+        if source.slot in self.shelf.damaged:
+            raise CorruptionError(f"the state of {source.slot} cannot be read")
+        return self.shelf.states.get(source.slot, ())
 
     async def recover(self, source: Source) -> bool | None:
         """See the port."""
         return None
-
-    async def abandon(self, service: str) -> None:
-        """A call here ends with its caller: nothing goes on that could be ended."""
 
     async def close(self) -> None:
         """The shelf stays."""

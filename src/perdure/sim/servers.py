@@ -65,6 +65,11 @@ class SimulatedServer:
         """What least connections compares: a server without a request is idle whatever it weighs."""
         return (len(self.flights) + 1) / self.weight if self.flights else 0.0
 
+    @property
+    def failing(self) -> bool:
+        """Whether its last check failed, and it is up nevertheless."""
+        return self.up and self.check_fails > 0
+
     def turn_ready(self, now: float) -> None:
         """Admin state READY: HAProxy believes that the server is up until its checks say otherwise."""
         self.admin, self.up, self.check_fails, self.check_at = Admin.READY, True, 0, now + CHECK_S
@@ -80,7 +85,9 @@ class SimulatedServer:
             self.redispatches,
             self.responses,
         )
-        return Server(self.name, self.port, self.admin, self.up, len(self.flights), 0, counters, self.weight)
+        return Server(
+            self.name, self.port, self.admin, self.up, len(self.flights), 0, counters, self.weight, self.failing
+        )
 
 
 @dataclass(slots=True)

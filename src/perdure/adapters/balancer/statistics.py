@@ -142,6 +142,7 @@ def _server(cells: Sequence[str], drained: bool) -> Server:
         int(idle or 0),
         _counters(*counts),
         int(weight or WEIGHT),
+        status.startswith("UP "),  # "UP 2/3": so many of the failures that take it out are still to come
     )
 
 

@@ -18,7 +18,7 @@ from perdure.adapters.state import protocol
 from perdure.model import codec
 from perdure.model.errors import UnavailableError
 from perdure.model.snapshot import Kept, Loss, Manifest, Pin, Proof
-from perdure.ports.keeper import Source
+from perdure.ports.keeper import EndedError, Source
 
 ERROR_BYTES = 4_096
 END_TIMEOUT_S = 5.0
@@ -125,13 +125,13 @@ class Worker:
         while chunk := await process.stderr.read(ERROR_BYTES):
             self._said = (self._said + chunk)[-ERROR_BYTES:]
 
-    async def _dead(self, process: Process, name: str) -> UnavailableError:
+    async def _dead(self, process: Process, name: str) -> EndedError:
         code = await process.wait()
         await self._buried(process)
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         lines = self._said.decode("utf-8", "replace").split("\n")
         said = next((f": {line.strip()}" for line in reversed(lines) if line.strip()), "")
-        return UnavailableError(
+        return EndedError(
             f"the keeper of {self._service} ended while it was asked to {name} ({how}){said}",
             "try again: it is started anew, and nothing half counts",
         )
@@ -188,6 +188,11 @@ class Shelves:
     async def transfer_in(self, service: str, file: str) -> Manifest:
         return codec.decode(Manifest, await self._on_vault("transfer_in", service, file=file))
 
+    async def abandon(self, service: str) -> None:
+        worker = self._workers.get(service)
+        if worker is not None:
+            await worker.abandon()
+
     async def close(self) -> None:
         self._closed = True
         for worker in self._workers.values():
@@ -235,14 +240,12 @@ class Keepers(Shelves):
     async def switch(self, source: Source, incoming: str, outgoing: str) -> None:
         await self._on_slot("switch", source, incoming=incoming, outgoing=outgoing)
 
+    async def tidy(self, source: Source, kept: Sequence[str]) -> None:
+        await self._on_slot("tidy", source, kept=list(kept))
+
     async def recover(self, source: Source) -> bool | None:
         found = await self._on_slot("recover", source)
         return None if found is None else bool(found)
-
-    async def abandon(self, service: str) -> None:
-        worker = self._workers.get(service)
-        if worker is not None:
-            await worker.abandon()
 
     async def _on_slot(self, call: str, source: Source, **arguments: Any) -> Any:
         return await self._call(call, source.service, {"source": codec.encode(source), **arguments})

@@ -25,7 +25,7 @@ from perdure.adapters.state.vault import Content, Draft, Vault
 from perdure.model import codec
 from perdure.model.errors import PerdureError, RefusedError, UnavailableError
 from perdure.model.snapshot import Loss, Manifest, Proof, StateKind
-from perdure.ports.keeper import Source
+from perdure.ports.keeper import Source, aside_of
 
 Given = dict[str, Any]
 
@@ -55,6 +55,7 @@ class Slots:
             "rescue": _on(lambda source, given: self._rescue(source, given["aside"], given["file"])),
             "reinsert": _on(lambda source, given: _reinsert(source, given["file"], given["tables"])),
             "switch": _on(lambda source, given: _switch(source, given["incoming"], given["outgoing"])),
+            "tidy": _on(lambda source, given: _tidy(source, given["kept"])),
             "recover": _on(lambda source, given: _recover(source)),
         }
 
@@ -107,6 +108,7 @@ class Slots:
         place = Place.of(aside, source.keeping)
         if place.directory.exists():
             raise UnavailableError(f"{aside} exists", "name a directory that does not exist yet")
+        place.directory.parent.mkdir(mode=0o700, exist_ok=True)
         try:
             if source.keeping.kind is StateKind.FILES:
                 settling.restore(content, place)
@@ -174,6 +176,19 @@ def _switch(source: Source, incoming: str, outgoing: str) -> None:
         refeeding.switch(source, new, old)
     else:
         switch.switch(Place.of(source.directory, source.keeping), new, old)
+
+
+def _tidy(source: Source, kept: list[str]) -> None:
+    aside = Path(aside_of(source))
+    if not aside.is_dir():
+        return
+    for one in aside.iterdir():
+        if str(one) in kept:
+            continue
+        if one.is_dir() and not one.is_symlink():
+            shutil.rmtree(one)
+        else:
+            one.unlink()
 
 
 def _recover(source: Source) -> bool | None:

@@ -1,0 +1,141 @@
+"""Commands that go back to older data: `restore`, `undo`, `rescue`.
+
+The first two show what would be lost and ask for the token that names it; without a terminal, or with `--json`, they
+only show it, and `--yes TOKEN` carries out what was shown.
+"""
+
+import json
+import time
+from typing import Annotated, Any
+
+import typer
+
+from perdure.cli import client as api
+from perdure.cli import options, terminal, waiting
+from perdure.model import errors
+
+Name = Annotated[str, typer.Argument(metavar="SERVICE", help="A service that declares a state.")]
+To = Annotated[
+    str | None,
+    typer.Option(
+        "--to", metavar="MOMENT", help="A marker, a snapshot (s-0193), how long ago (14m, 2h, 3d), or a time."
+    ),
+]
+Yes = Annotated[
+    str | None, typer.Option("--yes", metavar="TOKEN", help="Carry out the plan that was shown with this token.")
+]
+Tables = Annotated[list[str] | None, typer.Argument(metavar="[TABLE]...", help="Only rows of these tables.")]
+TAKES_S = 3600.0
+NAMES_SHOWN = 5
+"""Files of each kind."""
+
+
+def restore(
+    service: Name,
+    to: To = None,
+    yes: Yes = None,
+    as_json: options.Json = False,
+    *,
+    no_wait: options.NoWait = False,
+    timeout: options.Timeout = waiting.DEFAULT_TIMEOUT,
+    file: options.File = None,
+) -> None:
+    """Go back to older data: shows what would be lost first, and can be undone."""
+    client = api.Client(options.deployment_paths(file), timeout_s=TAKES_S)
+    if (to is None) == (yes is None):
+        sentence = "say where to go back to (--to), or which plan to carry out (--yes TOKEN)"
+        raise errors.ConfigError(sentence, f"perdure restore {service} --to 10m")
+    if yes is not None:
+        _carry_out(client, service, yes, None if no_wait else timeout)
+        return
+    _offer(client, client.ask("restore-plan", service=service, to=to), as_json, None if no_wait else timeout)
+
+
+def undo(
+    service: Name,
+    yes: Yes = None,
+    as_json: options.Json = False,
+    *,
+    no_wait: options.NoWait = False,
+    timeout: options.Timeout = waiting.DEFAULT_TIMEOUT,
+    file: options.File = None,
+) -> None:
+    """Undo the last restore: shows what was written since, and would be lost."""
+    client = api.Client(options.deployment_paths(file), timeout_s=TAKES_S)
+    if yes is not None:
+        _carry_out(client, service, yes, None if no_wait else timeout)
+        return
+    _offer(client, client.ask("undo-plan", service=service), as_json, None if no_wait else timeout)
+
+
+def rescue(service: Name, tables: Tables = None, file: options.File = None) -> None:
+    """Put the rows back that the last restore lost (SQLite); lists those that conflict with present ones."""
+    client = api.Client(options.deployment_paths(file), timeout_s=TAKES_S)
+    for sentence in client.post("rescue", service=service, tables=tables or []):
+        print(sentence)
+
+
+def _offer(client: api.Client, plan: dict[str, Any], as_json: bool, timeout: str | None) -> None:
+    """Show a plan, and carry it out when somebody types its token."""
+    if as_json:
+        print(json.dumps(plan, indent=2))
+        return
+    _show(plan)
+    verb, service, token = "undo" if plan["undoes"] else "restore", plan["service"], plan["token"]
+    if not terminal.is_terminal():
+        print(f"Nothing was changed. To do it, within {terminal.span(plan['lasts_s'])}:")
+        print(f"  perdure {verb} {service} --yes {token}")
+        return
+    typed = typer.prompt(f"Type {token} to do it, anything else not to", default="", show_default=False)
+    if typed.strip() != token:
+        print("nothing was changed")
+        return
+    _carry_out(client, service, token, timeout)
+
+
+def _carry_out(client: api.Client, service: str, token: str, timeout: str | None) -> None:
+    before = client.get("status")
+    for sentence in client.post("restore", service=service, token=token):
+        print(sentence)
+    if timeout is None:
+        return
+    waiting.wait_until_done(client, before, {service}, timeout)
+    found = client.get("status")["services"][service]
+    last, name = found["rollback"], token.partition("-")[0]
+    if last["name"] != name or last["outcome"] != "done":
+        outcome = last["outcome"] if last["name"] == name else "taken back"
+        sentence = f"{name} is {outcome}: {service} has the data that it had"
+        raise errors.UnavailableError(sentence, f"perdure events {service}")
+    print(f"{service}: {found['sentence']}, with {last['target']}")
+
+
+def _show(plan: dict[str, Any]) -> None:
+    """What would be lost, in a table."""
+    loss = plan["loss"]
+    target = f"what {plan['undoes']} had replaced" if plan["undoes"] else plan["snapshot"]
+    taken = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(plan["taken_at"]))
+    print(f"{plan['service']} would go back to {target}, of {taken}. You would lose {terminal.span(loss['seconds'])}:")
+    if loss["tables"]:
+        _show_tables(loss["tables"])
+    for kind, what in (("added", "new, and lost"), ("changed", "changed back"), ("removed", "back again")):
+        if count := loss[f"{kind}_count"]:
+            names = ", ".join(terminal.harmless(name) for name in loss[kind][:NAMES_SHOWN])
+            print(f"  {count:,} files {what}: {names}{' ...' if count > NAMES_SHOWN else ''}")
+    if not loss["tables"] and not any(loss[f"{kind}_count"] for kind in ("added", "changed", "removed")):
+        print(f"  {loss['size_now']:,} bytes now, {loss['size_then']:,} bytes then")
+    for remark in loss["remarks"]:
+        print(f"  {terminal.harmless(remark)}")
+    until = time.strftime("%Y-%m-%d", time.localtime(plan["undo_until"]))
+    print(f"What is written until then is lost, too. It can be undone until {until}.")
+
+
+def _show_tables(tables: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bright_black")
+    for title in ("  TABLE", "ROWS LOST", "CHANGED BACK", "BACK AGAIN", "NEWEST"):
+        table.add_column(title, justify="left" if title in ("  TABLE", "NEWEST") else "right")
+    for one in tables:
+        counts = (f"{one[kind]:,}" for kind in ("inserted", "updated", "deleted"))
+        table.add_row(f"  {terminal.harmless(one['table'])}", *counts, terminal.harmless(one["newest"]) or "-")
+    terminal.show(table)

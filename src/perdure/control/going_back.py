@@ -1,0 +1,363 @@
+"""Going back to older data: what it would cost is shown first, and what was live is kept, so that it can be undone.
+
+A plan restores a snapshot aside, checks it, and compares it with what is live; nothing that serves is touched. Its
+token names what would be lost, and must be given back for anything to happen. Then the present is copied (the safety
+snapshot), the command is written down, and from there on the loop carries it out (`recover.take_over`, `own`), whoever
+dies. Here is watched what comes of it: it is done when a replica serves with these data, and taken back when none can.
+The rows that only the replaced state had are written to a file afterwards, for `rescue`.
+
+Undoing is the same with what was kept: nothing has to be restored, and what was written since is shown before it is
+lost. Hard cases: a replica that cannot run with the present data must not be needed for any of it; what is live may be
+damaged, so that nothing can be said of the loss, and no safety snapshot can be taken: it is kept as it is.
+Neighbours: `moments` finds the snapshot, `preserve` works with the keeper, `api_snapshots` serves it.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from perdure.control import moments
+from perdure.control.controller import Controller
+from perdure.control.preserve import Preserver
+from perdure.control.world import ServiceState, SlotState
+from perdure.model import codec
+from perdure.model.errors import (
+    ConfigError,
+    ConflictError,
+    CorruptionError,
+    PerdureError,
+    RefusedError,
+    UnavailableError,
+)
+from perdure.model.event import Severity
+from perdure.model.rollback import Outcome, Rollback
+from perdure.model.snapshot import Loss, Pin, StateKind
+from perdure.ports.keeper import EndedError, aside_of
+from perdure.recover import take_over
+
+LOOK_S = 0.2
+PLAN_LASTS_S = 1800.0
+"""So long may somebody think about what would be lost."""
+UNDO_S = 7 * 86_400.0
+TRIES = 2
+"""So many replicas in a row must fail with the older data before they are taken back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What was found, and what would be done; `rollback` lacks its safety snapshot yet."""
+
+    rollback: Rollback
+    token: str
+    loss: Loss
+    taken_at: float
+    """Of the snapshot, or of when the state that is gone back to was replaced (Unix time)."""
+    made_at: float
+    """Monotonic."""
+
+
+@dataclass(slots=True)
+class Rollbacks:
+    """Plans, carries out and watches; a service has one plan at a time."""
+
+    preserver: Preserver
+    controller: Controller
+    learned: Callable[[int], Awaitable[None]]
+    """Returns when the loop knows what was wanted at a revision of the store."""
+    _plans: dict[str, Plan] = field(default_factory=dict)
+    _tidied: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Service -> what was left beside the slots when it was tidied last."""
+    _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
+    """Service -> who works beside its slots: a plan, or what comes of the last one."""
+    _told: dict[str, str] = field(default_factory=dict)
+    """Service -> what does not work just now."""
+
+    # What is asked
+
+    async def plan(self, name: str, to: str) -> dict[str, Any]:
+        """Restore the snapshot that `to` means (`moments`) aside, and say what going back to it would cost."""
+        async with self._alone(name):
+            service, slot = self._owner(name)
+            chosen = moments.find(await self.preserver.keeper.kept(name), to, self.preserver.clock.wall(), name)
+            source = self.preserver.source(service, slot)
+            rollback = self._next(service, slot, base=chosen.manifest.id)
+            self._plans.pop(name, None)
+            self._tidied.pop(name, None)
+            await self._tidy(service)
+            del self._tidied[name]  # there will be more
+            service.preserved.relied_on = frozenset({chosen.manifest.id})
+            manifest = await self.preserver.keeper.restore(source, chosen.manifest.id, rollback.incoming)
+            return await self._planned(service, slot, rollback, manifest.taken_at)
+
+    async def plan_undo(self, name: str) -> dict[str, Any]:
+        """Say what undoing the last rollback would cost."""
+        async with self._alone(name):
+            return await self._plan_undo(name)
+
+    async def _plan_undo(self, name: str) -> dict[str, Any]:
+        service, slot = self._owner(name)
+        last = service.desired.rollback
+        if last is None or last.outcome is not Outcome.DONE:
+            state = "nothing was rolled back" if last is None else f"{last.name} is {last.outcome.value}"
+            raise RefusedError(f"there is nothing to undo for {name}: {state}", f"perdure events {name}")
+        if self.preserver.clock.wall() >= last.undo_until:
+            hint = f"perdure restore {name} --to {last.safety}" if last.safety else f"perdure snapshot list {name}"
+            raise RefusedError(f"{last.name} cannot be undone any more: what it replaced is not kept", hint)
+        undo = self._next(service, slot, base=last.safety)
+        rollback = replace(undo, incoming=last.outgoing, undoes=last.number)
+        return await self._planned(service, slot, rollback, last.at)
+
+    async def carry_out(self, name: str, token: str) -> list[str]:
+        """Do what was planned; `token` must be the plan's. Returns when it is written down."""
+        async with self._alone(name):
+            return await self._carry_out(name, token)
+
+    async def _carry_out(self, name: str, token: str) -> list[str]:
+        service, slot = self._owner(name)
+        plan = self._plans.get(name)
+        again = f"perdure restore {name} --to ..., or: perdure undo {name}"
+        if plan is None or self.preserver.clock.now() > plan.made_at + PLAN_LASTS_S:
+            raise RefusedError(f"there is no plan for {name} to carry out, or it is too old", again)
+        if token != plan.token:
+            raise RefusedError(f"{token!r} is not the token of the plan for {name}", again)
+        if (plan.rollback.slot, plan.rollback.number) != (slot.slot.number, self._next_number(service)):
+            raise ConflictError(f"another slot of {name} is the owner now, or its data were exchanged", again)
+        try:
+            await self.preserver.at_rest(service)
+            rollback = replace(plan.rollback, safety=await self._saved(service, slot, plan.rollback))
+            sentences = await self.controller.roll_back(name, rollback)
+            await self.learned(self.controller.revision)
+        except BaseException:
+            service.preserved.held = False
+            raise
+        del self._plans[name]
+        safety = f" (snapshot {rollback.safety})" if rollback.safety else ""
+        return [*sentences, f"what is live now is kept for 7 days{safety}: perdure undo {name}"]
+
+    async def rescue(self, name: str, tables: list[str]) -> list[str]:
+        """Put the rows back that the last rollback lost; those of some tables, or all."""
+        service, slot = self._owner(name)
+        last = service.desired.rollback
+        if last is None or last.outcome is not Outcome.DONE or not last.rescue_file or last.rescued is None:
+            hint = f"perdure restore {name} --to ..., or: perdure events {name}"
+            raise RefusedError(f"there are no rows of {name} that could be rescued", hint)
+        source = self.preserver.source(service, slot)
+        count, conflicts = await self.preserver.keeper.reinsert(source, last.rescue_file, tables)
+        sentence = f"{count:,} of {last.rescued:,} rows are back in {name}"
+        left = f"{len(conflicts):,} are not, for the present row is another one:"
+        return [sentence, left, *(f"  {one}" for one in conflicts)] if conflicts else [sentence]
+
+    # What comes of it
+
+    async def run(self) -> None:
+        """Watch the rollbacks of all services, for ever."""
+        clock = self.preserver.clock
+        while True:
+            for service in list(self.preserver.world.services.values()):
+                if service.desired.service.state is not None and not service.removed:
+                    await self.step(service)
+            await clock.sleep_until(clock.now() + LOOK_S)
+
+    async def step(self, service: ServiceState) -> None:
+        """Look at one service: conclude what has come to its end, and remove what is not kept any longer."""
+        lock = self._alone(service.name)
+        if lock.locked():
+            return
+        plan = self._plans.get(service.name)
+        if plan is not None and self.preserver.clock.now() > plan.made_at + PLAN_LASTS_S:
+            del self._plans[service.name]
+        try:
+            async with lock:
+                await self._watch(service)
+                if not take_over.goes_back(service.desired, service.term):
+                    await self._tidy(service)
+        except PerdureError as error:
+            if self._told.get(service.name) != error.sentence:
+                self._told[service.name] = error.sentence
+                self.preserver.tell("D16", service.name, error.sentence, Severity.WARNING, {"hint": error.hint})
+        else:
+            self._told.pop(service.name, None)
+
+    async def _watch(self, service: ServiceState) -> None:
+        rollback, owner = service.desired.rollback, service.slots.get(service.term.owner or 0)
+        if rollback is None or owner is None or rollback.number != service.term.rollback:
+            return
+        if rollback.outcome is Outcome.DONE and rollback.rescue_file and rollback.rescued is None:
+            await self._rescued(service, owner, rollback)
+        if rollback.outcome is not Outcome.OPEN:
+            return
+        if service.term.data_epoch < rollback.data_epoch:
+            sentence = f"{rollback.name} has failed: nothing was exchanged"
+            await self._conclude(service, replace(rollback, outcome=Outcome.FAILED), sentence)
+        elif owner.serves:
+            done = replace(rollback, outcome=Outcome.DONE, rescue_file=self._rescue_file(service, owner, rollback))
+            sentence = f"{rollback.name} is done: {owner.slot} serves {rollback.target}"
+            await self._conclude(service, done, sentence)
+        elif rollback.trial and owner.history.failures >= TRIES:
+            await self._taken_back(service, owner, rollback)
+
+    async def _taken_back(self, service: ServiceState, owner: SlotState, rollback: Rollback) -> None:
+        """Nobody can serve with these data: what was live before is live again."""
+        sentence = f"cannot serve {rollback.target}: what was live before is put back"
+        self.preserver.tell("D13", str(owner.slot), sentence, Severity.ALARM, {"rollback": rollback.name})
+        next_one = self._next(service, owner, base="")
+        back = replace(next_one, incoming=rollback.outgoing, undoes=rollback.number, trial=False)
+        await self.controller.roll_back(service.name, back)
+        await self.learned(self.controller.revision)
+
+    async def _rescued(self, service: ServiceState, owner: SlotState, rollback: Rollback) -> None:
+        """Write down the rows that only the replaced state had; a state that cannot be read has none."""
+        keeper, source = self.preserver.keeper, self.preserver.source(service, owner)
+        then = f"{aside_of(source)}/{rollback.name}-then"
+        kept = self._left(service)
+        rows = 0
+        try:
+            await keeper.tidy(source, sorted(kept))  # what an earlier daemon left of it
+            await keeper.restore(source, rollback.base, then)
+            rows = await keeper.rescue(
+                replace(source, directory=rollback.outgoing, pid=None), then, rollback.rescue_file
+            )
+        except EndedError:
+            raise  # another keeper does it
+        except PerdureError as error:
+            sentence = f"the rows that {rollback.name} lost could not be written to a file: {error.sentence}"
+            self.preserver.tell("D14", service.name, sentence, Severity.WARNING, {"hint": f"see {rollback.outgoing}"})
+            known = replace(rollback, rescue_file="")
+        else:
+            sentence = f"the {rows:,} rows that {rollback.name} lost can be put back: perdure rescue {service.name}"
+            self.preserver.tell("D15", service.name, sentence, facts={"rows": rows})
+            known = replace(rollback, rescued=rows)
+        await self._conclude(service, known, f"{rollback.name}: {rows:,} rows can be rescued")
+        await keeper.tidy(source, sorted(kept))
+
+    # How it is done
+
+    async def _planned(
+        self, service: ServiceState, slot: SlotState, rollback: Rollback, taken_at: float
+    ) -> dict[str, Any]:
+        source = self.preserver.source(service, slot)
+        loss = await self.preserver.keeper.compare(source, rollback.incoming, taken_at)
+        names = f"{service.name} {rollback.name} {rollback.incoming} {loss}"
+        token = f"{rollback.name}-{hashlib.sha256(names.encode()).hexdigest()[:4]}"
+        plan = Plan(rollback, token, loss, taken_at, self.preserver.clock.now())
+        self._plans[service.name] = plan
+        return document(service.name, plan)
+
+    async def _saved(self, service: ServiceState, slot: SlotState, rollback: Rollback) -> str:
+        """Copy what is live; its id, or nothing when it is damaged, which may be why somebody goes back."""
+        try:
+            manifest = await self.preserver.take(service, slot)
+        except CorruptionError as error:
+            sentence = f"no safety snapshot can be taken, so what is live is kept only as it is: {error.sentence}"
+            self.preserver.tell("D17", str(slot.slot), sentence, Severity.WARNING)
+            return ""
+        pin = Pin(rollback.undo_until, f"what {rollback.name} replaced")
+        await self.preserver.keeper.note(service.name, manifest.id, pin, None)
+        return manifest.id
+
+    async def _conclude(self, service: ServiceState, rollback: Rollback, sentence: str) -> None:
+        await self.controller.conclude(service.name, rollback, sentence)
+        await self.learned(self.controller.revision)
+
+    def _next_number(self, service: ServiceState) -> int:
+        """One that no rollback had, also where the service was declared anew."""
+        last = service.desired.rollback
+        return max(last.number if last is not None else 0, service.term.rollback) + 1
+
+    def _next(self, service: ServiceState, slot: SlotState, base: str) -> Rollback:
+        number = self._next_number(service)
+        histories = [service.term.data_epoch, *(one.manifest.data_epoch for one in service.preserved.kept)]
+        directory = aside_of(self.preserver.source(service, slot))
+        wall = self.preserver.clock.wall()
+        return Rollback(
+            number,
+            slot.slot.number,
+            f"{directory}/r{number}-new",
+            f"{directory}/r{number}-old",
+            max(histories) + 1,
+            base,
+            at=wall,
+            undo_until=wall + UNDO_S,
+        )
+
+    def _rescue_file(self, service: ServiceState, slot: SlotState, rollback: Rollback) -> str:
+        """Where the lost rows go; empty when the state has no rows, or it is not known what the other one had."""
+        state = service.desired.service.state
+        if state is None or state.kind is not StateKind.SQLITE or not rollback.base:
+            return ""
+        return f"{aside_of(self.preserver.source(service, slot))}/{rollback.name}-rows"
+
+    def _alone(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    def _left(self, service: ServiceState) -> frozenset[str]:
+        """What is kept beside the slots."""
+        plan, last = self._plans.get(service.name), service.desired.rollback
+        kept = {plan.rollback.incoming} if plan is not None else set()
+        if last is not None and (self.preserver.clock.wall() < last.undo_until or last.outcome is Outcome.OPEN):
+            kept |= {last.incoming, last.outgoing, last.rescue_file}
+        return frozenset(kept - {""})
+
+    async def _tidy(self, service: ServiceState) -> None:
+        """Remove what is not kept any longer, when that has changed."""
+        if service.name not in self._plans:
+            service.preserved.relied_on = frozenset()
+        kept = self._left(service)
+        if self._tidied.get(service.name) == kept:
+            return
+        for slot in service.slots.values():
+            await self.preserver.keeper.tidy(self.preserver.source(service, slot), sorted(kept))
+        self._tidied[service.name] = kept
+
+    def _owner(self, name: str) -> tuple[ServiceState, SlotState]:
+        """The service, and the slot that holds its data; its replica need not run."""
+        service = self.preserver.world.services.get(name)
+        if service is None:
+            known = ", ".join(sorted(self.preserver.world.services)) or "none"
+            raise ConfigError(f"there is no service {name!r} (there are: {known})", "perdure status")
+        if service.desired.service.state is None:
+            sentence = f"{name} declares no state, so there is nothing to go back to"
+            raise RefusedError(sentence, f"add [service.{name}.state]: perdure docs state")
+        last = service.desired.rollback
+        if last is not None and last.outcome is Outcome.OPEN:
+            raise ConflictError(f"{last.name} of {name} is being carried out", f"wait for it: perdure status {name}")
+        slot = service.slots.get(service.term.owner or 0)
+        if slot is None:
+            raise UnavailableError(f"no slot of {name} was active yet", f"perdure explain {name}")
+        return service, slot
+
+
+def document(name: str, plan: Plan) -> dict[str, Any]:
+    """A plan as JSON."""
+    rollback = plan.rollback
+    return {
+        "service": name,
+        "token": plan.token,
+        "rollback": rollback.name,
+        "undoes": f"r{rollback.undoes}" if rollback.undoes is not None else None,
+        "snapshot": rollback.base if rollback.undoes is None else None,
+        "taken_at": plan.taken_at,
+        "loss": codec.encode(plan.loss),
+        "undo_until": rollback.undo_until,
+        "lasts_s": PLAN_LASTS_S,
+    }
+
+
+def told(service: ServiceState, wall: float) -> dict[str, Any] | None:
+    """What `status` says of the last rollback; None when there was none."""
+    last = service.desired.rollback
+    if last is None:
+        return None
+    return {
+        "name": last.name,
+        "outcome": last.outcome.value,
+        "target": last.target,
+        "undoes": f"r{last.undoes}" if last.undoes is not None else None,
+        "at": last.at,
+        "safety": last.safety or None,
+        "undo_s": round(max(0.0, last.undo_until - wall), 3) if last.outcome is Outcome.DONE else None,
+        "kept": last.outgoing if last.outcome is Outcome.DONE else None,
+        "rescued": last.rescued,
+    }
