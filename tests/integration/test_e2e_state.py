@@ -128,13 +128,23 @@ def test_snapshots_by_command(ledgers: Site) -> None:
     (one,) = [one for one in listed if one["id"] == taken]
     assert one["pinned"] and one["marks"] == ["v1"] and one["proven"]["problem"] == ""
     assert taken in ledgers.ask("snapshot", "list", "cold")
+    shown = json.loads(ledgers.ask("snapshot", "show", "cold", taken, "--json"))
+    assert shown["pin"] == {"until": None, "why": "by command"} and len(shown["digest"]) == 64
+    assert "v1, pinned until it is unpinned" in ledgers.ask("snapshot", "show", "cold", taken)
     carried = ledgers.directory / "carried.tar"
     ledgers.ask("snapshot", "export", "cold", taken, str(carried))
     came = ledgers.ask("snapshot", "import", "cold", str(carried)).split()[2]
     assert came in {one["id"] for one in json.loads(ledgers.ask("snapshot", "list", "cold", "--json"))}
+    weak = {(one["subject"], one["rule"]) for one in json.loads(ledgers.ask("doctor", "--json"))}
+    assert not weak & {("cold", f"W{number}") for number in (*range(22, 26), 28, 29)}
     ledgers.ask("snapshot", "unpin", "cold", taken)
-    refused = ledgers.run("snapshot", "verify", "cold", "s-9999")
-    assert refused.returncode == 4 and "no snapshot" in refused.stderr
+    assert "no longer marked v1" in ledgers.ask("unmark", "cold", "v1")
+    gone = ledgers.run("unmark", "cold", "v1")
+    assert gone.returncode == 4 and "perdure snapshot list cold" in gone.stderr
+    assert ledgers.run("mark", "cold", "healthy-20261125-1405").returncode == 6
+    for verb in ("verify", "show"):
+        refused = ledgers.run("snapshot", verb, "cold", "s-9999")
+        assert refused.returncode == 4 and "no snapshot" in refused.stderr and "perdure snapshot list" in refused.stderr
 
 
 def test_a_killed_daemon_leaves_the_snapshots_and_the_next_one_goes_on(ledgers: Site) -> None:

@@ -116,6 +116,11 @@ async def test_what_is_learned_of_a_snapshot_is_kept(keeper: Keeper, tmp_path: P
         await keeper.take(of, 1, 1)
     with pytest.raises(RefusedError):
         await keeper.remove("notes", [first.id])
+    with pytest.raises(RefusedError):
+        await keeper.remove("notes", [second.id])
+    await keeper.unmark("notes", "good")
+    await keeper.unmark("notes", "good")
+    assert [one.marks for one in await keeper.kept("notes")] == [(), ()]
     await keeper.unpin("notes", first.id)
     assert await keeper.remove("notes", [first.id]) > 0
     await keeper.verify("notes", second.id)
@@ -275,6 +280,32 @@ async def test_who_gives_up_stops_nothing(keeper: Keepers, tmp_path: Path) -> No
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(keeper.take(of, 1, 1), 0.05)
     assert [one.manifest.id for one in await keeper.kept("notes")] == ["s-0001"]
+
+
+async def test_what_is_abandoned_has_no_effect_any_more(keeper: Keepers, tmp_path: Path) -> None:
+    began, go = tmp_path / "began", tmp_path / "go"
+    late = f"cat > /dev/null; touch {began}; while ! test -e {go}; do sleep 0.01; done; echo late > state"
+    of = source(tmp_path / "1", replace(COMMAND, take=("echo", "x"), restore=("sh", "-c", late)))
+    manifest = await keeper.take(of, 1, 1)
+    call = asyncio.create_task(keeper.apply(of, manifest.id, False))
+    while not began.exists():  # noqa: ASYNC110 - there is no event: another process does it
+        await asyncio.sleep(0.005)
+    running = [worker(), *worker().children(recursive=True)]
+    call.cancel()
+    behind = asyncio.create_task(keeper.kept("notes"))
+    await asyncio.sleep(0)
+    await keeper.abandon("notes")
+    assert not keeper._workers["notes"]._calls and children() == []
+    go.touch()
+    with pytest.raises(UnavailableError, match="asked to kept, and that was given up"):
+        await behind
+    assert all_ended(running)
+    assert not (tmp_path / "1" / "state").exists()
+    assert await keeper.applied(of) is None
+    assert [one.manifest for one in await keeper.kept("notes")] == [manifest]
+    await keeper.abandon("notes")
+    await keeper.abandon("never asked")
+    assert await keeper.kept("notes")
 
 
 async def test_closing_ends_what_is_going_on(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from facts import replica, service
 from heard import Heard
 from test_claim import Hand, Shelf
 
-from perdure.control.own import Owners
+from perdure.control.own import CATCH_UP_AGAIN_S, Owners
 from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import suspect
 from perdure.model.decision import Decision, Exchange, Promote, Take
@@ -50,7 +50,8 @@ class Case:
         self.clock, self.shelf, self.roles = Hand(), Shelf(), Told()
         self.touched: list[str] = []
         self.told = Heard()
-        self.readable = True
+        self.readable = self.whole = True
+        self.heirs: list[int | None] = []
         self.outcomes: list[bool | None] = []
         slot = SlotState(Slot("web", 2), replica(2, State.PASSIVE))
         self.service = ServiceState(Desired(WEB, "web@1", 3), suspect.policy(WEB), {2: slot})
@@ -72,7 +73,8 @@ class Case:
         )
 
     async def catch_up(self, service: ServiceState, slot: Slot) -> bool:
-        return self.readable
+        self.heirs.append(service.heir)
+        return self.whole if service.lossy else self.readable
 
     async def exchange(self, service: ServiceState, slot: SlotState, rollback: Rollback) -> bool | None:
         return self.outcomes.pop(0)
@@ -102,6 +104,18 @@ async def test_a_term_is_begun_and_the_replica_is_told_its_epoch() -> None:
     assert "web" in case.touched
 
 
+async def test_a_takeover_is_counted_and_the_first_term_is_none() -> None:
+    case = Case()
+    await case.owners.step()
+    await case.do(Take(Slot("web", 1)))
+    assert case.service.takeovers == 0
+    await case.do(Take(Slot("web", 2)))
+    await case.do(Take(Slot("web", 2)))
+    assert case.service.takeovers == 1
+    await case.do(Take(Slot("web", 1)))
+    assert case.service.takeovers == 2
+
+
 async def test_when_the_last_state_cannot_be_copied_it_is_decided_anew_what_may_be_lost() -> None:
     case = Case()
     await case.owners.step()
@@ -110,6 +124,20 @@ async def test_when_the_last_state_cannot_be_copied_it_is_decided_anew_what_may_
     assert case.service.lossy and case.service.term.owner is None
     await case.do(Take(Slot("web", 2)))
     assert not case.service.lossy and case.service.term.owner == 2
+
+
+async def test_a_slot_whose_state_is_not_whole_does_not_become_the_owner_and_is_tried_again_later() -> None:
+    case = Case()
+    await case.owners.step()
+    case.readable = case.whole = False
+    await case.do(Take(Slot("web", 2)))
+    began_at = case.clock.at
+    await case.do(Take(Slot("web", 2)))
+    assert case.service.term.owner is None and case.clock.at == began_at + CATCH_UP_AGAIN_S
+    case.whole = True
+    await case.do(Take(Slot("web", 2)))
+    assert case.service.term.owner == 2
+    assert case.heirs == [2, 2, 2] and case.service.heir is None, "nobody else writes to it meanwhile"
 
 
 async def test_who_does_not_take_its_role_is_told_of_and_counted() -> None:

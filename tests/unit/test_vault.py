@@ -223,6 +223,12 @@ def test_what_is_learned_of_a_snapshot_is_kept(vault: Vault) -> None:
     assert list(found) == [ids[0], ids[2], ids[1]]
     assert (found[ids[0]].pin, found[ids[0]].proof, found[ids[0]].marks) == (pin, proof, ())
     assert found[ids[1]].marks == ("also", "good")
+    with pytest.raises(RefusedError, match="is marked also, good"):
+        vault.remove([ids[1]])
+    vault.mark("good", None)
+    vault.mark("never given", None)
+    assert {one.manifest.id: one.marks for one in vault.kept()}[ids[1]] == ("also",)
+    vault.mark("good", ids[1])
     vault.unpin(ids[0])
     assert vault.kept()[0].pin is None
     assert vault.kept()[0].proof == proof

@@ -4,8 +4,9 @@ The file is read and judged by `perdure.config`; `doctor` adds what `prevent.wea
 """
 
 import json
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,8 +15,8 @@ from perdure.cli import leftovers, options, terminal
 from perdure.control.paths import Paths
 from perdure.model import errors
 from perdure.model.event import Severity
+from perdure.model.finding import Finding
 from perdure.model.service import Address, Deployment
-from perdure.prevent import weakness
 
 From = Annotated[
     str | None, typer.Option("--from", metavar="PATH", help="Translate a Procfile or a systemd unit into the new file.")
@@ -71,7 +72,7 @@ def doctor(strict: Strict = False, as_json: options.Json = False, file: options.
     from perdure.control import doctor as examination
 
     paths = options.deployment_paths(file)
-    findings = examination.examine(loaded(paths), _daemon_pid(paths))
+    findings = examination.examine(loaded(paths), paths, _told(paths), time.time())
     if as_json:
         print(json.dumps([_finding(finding) for finding in findings], indent=2, ensure_ascii=False))
     else:
@@ -148,14 +149,16 @@ def _check_for_programs(paths: Paths) -> None:
         raise typer.Exit(errors.ConfigError.exit_code)
 
 
-def _daemon_pid(paths: Paths) -> int | None:
+def _told(paths: Paths) -> dict[str, Any] | None:
+    """What the daemon says; None when none answers."""
     try:
-        return int(api.Client(paths).get("status")["daemon"]["pid"])
+        status: dict[str, Any] = api.Client(paths).get("status")
     except errors.PerdureError:
         return None
+    return status
 
 
-def _print_findings(findings: tuple[weakness.Finding, ...]) -> None:
+def _print_findings(findings: tuple[Finding, ...]) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -173,7 +176,7 @@ def _print_findings(findings: tuple[weakness.Finding, ...]) -> None:
     terminal.show(table)
 
 
-def _finding(finding: weakness.Finding) -> dict[str, str]:
+def _finding(finding: Finding) -> dict[str, str]:
     return {
         "rule": finding.rule,
         "severity": finding.severity.value,

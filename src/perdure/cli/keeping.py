@@ -1,4 +1,5 @@
-"""Commands about snapshots: `snapshot take | list | verify | pin | unpin | export | import`, and `mark`."""
+"""Commands about snapshots: `snapshot take`, `list`, `show`, `verify`, `pin`, `unpin`, `export`, `import`; `mark` and
+`unmark`."""
 
 import json
 from pathlib import Path
@@ -14,6 +15,7 @@ Target = Annotated[str, typer.Argument(metavar="TARGET", help="A service (notes)
 Id = Annotated[str, typer.Argument(metavar="SNAPSHOT", help="Its id, such as s-0193.")]
 Where = Annotated[Path, typer.Argument(metavar="PATH", help="The file.")]
 Word = Annotated[str, typer.Argument(metavar="NAME", help="Letters, digits, dots and dashes; one that exists moves.")]
+Given = Annotated[str, typer.Argument(metavar="NAME", help="The name that a snapshot has.")]
 Which = Annotated[
     str | None, typer.Option("--snapshot", metavar="ID", help="The snapshot that gets the name; else a new one.")
 ]
@@ -21,7 +23,7 @@ TAKES_S = 3600.0
 """Copying a large state takes a while."""
 
 app = typer.Typer(
-    help="Snapshots of the state of a service: take, list, verify, keep, carry away.", no_args_is_help=True
+    help="Snapshots of the state of a service: take, list, show, verify, keep, carry away.", no_args_is_help=True
 )
 
 
@@ -49,6 +51,18 @@ def list_(service: Name, as_json: options.Json = False, file: options.File = Non
     for one in found:
         table.add_row(*_cells(one))
     terminal.show(table)
+
+
+@app.command()
+def show(service: Name, snapshot: Id, as_json: options.Json = False, file: options.File = None) -> None:
+    """Show all that is known of one snapshot."""
+    found = _client(file).get("snapshots", service, snapshot)
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    from perdure.cli import snapshot_view
+
+    terminal.show(snapshot_view.render(found))
 
 
 @app.command()
@@ -86,6 +100,11 @@ def mark(service: Name, name: Word, snapshot: Which = None, file: options.File =
     _do(file, "mark", service=service, name=name, snapshot=snapshot)
 
 
+def unmark(service: Name, name: Given, file: options.File = None) -> None:
+    """Take a name away from a snapshot, so that retention may remove it again."""
+    _do(file, "unmark", service=service, name=name)
+
+
 def _client(file: str | None) -> api.Client:
     return api.Client(options.deployment_paths(file), timeout_s=TAKES_S)
 
@@ -98,12 +117,5 @@ def _do(declared_in: str | None, verb: str, /, **body: Any) -> None:
 def _cells(one: dict[str, Any]) -> tuple[str, ...]:
     proven, names = one["proven"], [*one["marks"], *(["pinned"] if one["pinned"] else [])]
     proof = "-" if proven is None else "FAILED" if proven["problem"] else f"in {proven['took_s']:.2f} s"
-    sizes = (_size(one["size_bytes"]), _size(one["stored_bytes"]))
+    sizes = (terminal.size(one["size_bytes"]), terminal.size(one["stored_bytes"]))
     return (one["id"], one["slot"], terminal.span(one["age_s"]), *sizes, proof, ", ".join(names) or "-")
-
-
-def _size(size_bytes: int) -> str:
-    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if size_bytes >= unit:
-            return f"{size_bytes / unit:,.1f} {name}"
-    return f"{size_bytes} B"

@@ -118,7 +118,7 @@ def _print_event(event: Mapping[str, Any], as_json: bool) -> None:
         print(json.dumps(event), flush=True)
         return
     wall_at = float(event["wall_at"])
-    instant = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wall_at)) + f".{int(wall_at % 1 * 1000):03d}"
+    instant = terminal.instant(wall_at) + f".{int(wall_at % 1 * 1000):03d}"
     rule, subject = str(event["rule"]), str(event["subject"])
     sentence = terminal.harmless(str(event["sentence"]))
     if not terminal.is_terminal():

@@ -22,7 +22,7 @@ _PANELS = (
     ("Run", (running.up, running.down, running.reload)),
     ("Look", (looking.status, looking.explain, looking.events, looking.logs)),
     ("Change", (changing.restart, changing.drain, changing.undrain, changing.scale, changing.promote)),
-    ("Data", (keeping.mark, going_back.restore, going_back.undo, going_back.rescue)),
+    ("Data", (keeping.mark, keeping.unmark, going_back.restore, going_back.undo, going_back.rescue)),
     ("The file", (declaring.init, declaring.check, declaring.doctor, declaring.docs)),
 )
 

@@ -71,7 +71,16 @@ comments at the top of the file.""",
     "check": 'With `--json`: `{"ok": false, "problems": [{"path", "sentence", "hint"}]}`, and exit code 2.',
     "doctor": """\
 Findings are no mistakes: the file runs. Each names a failure that clients would feel, and the remedy; an alarm is a
-failure that nobody would notice, or a part without which nothing works.""",
+failure that nobody would notice, or a part without which nothing works. Without a daemon the file and the machine are
+judged; with one, also what it says of snapshots and of those that stand by (W18 to W30).""",
+    "mark": """\
+Perdure sets markers itself: after each hour in which all was well the newest snapshot is `healthy-YYYYMMDD-HHMM` (UTC,
+when it was taken), and the newest three of these are kept. Names of that form are refused here.""",
+    "unmark": "Exit code 4 when no snapshot has that name.",
+    "snapshot show": """\
+`--json` prints one document: what `snapshot list --json` says of it, and `service`, `kind`, `parent`, `digest`, `pin`
+(`{"until", "why"}`; `until` is null when it has no end), and `slots`: those whose state was brought to it last. Exit
+code 4 when there is no such snapshot.""",
     "retry": """\
 Needs no file and no daemon: `perdure retry --deadline 1m --timeout 5s -- curl -fsS http://127.0.0.1:8080/`.
 

@@ -8,6 +8,7 @@ import io
 import os
 import re
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -96,6 +97,19 @@ def span(seconds: float | None) -> str:
         elif parts:
             break
     return " ".join(parts[:2])
+
+
+def size(size_bytes: int) -> str:
+    """Write a size with one digit after the point: `512 B`, `1.2 kB`, `3.4 GB`; units are powers of 1,000."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size_bytes >= unit:
+            return f"{size_bytes / unit:,.1f} {name}"
+    return f"{size_bytes} B"
+
+
+def instant(wall_at: float) -> str:
+    """Write a time of the wall clock (Unix time) to the second, as this machine's users read it."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wall_at))
 
 
 def harmless(text: str) -> str:

@@ -132,7 +132,7 @@ def _present(app: FastAPI, office: Office) -> None:
         told = office.daemon()
         numbers = {key: float(told[key]) for key in ("uptime_s", "loop_age_s", "cpu_s", "memory_bytes")}
         numbers["store_up"] = float(agent.recorder.failure is None)
-        return metrics.render(agent.world, numbers, agent.carrier.state == "serving")
+        return metrics.render(agent.world, numbers, agent.carrier.state == "serving", agent.clock.wall())
 
 
 def _history(app: FastAPI, office: Office) -> None:

@@ -42,6 +42,13 @@ class Marked(Strict):
     snapshot: str | None = Field(default=None, max_length=40)
 
 
+class Unmarked(Strict):
+    """A name that no snapshot is to have any more."""
+
+    service: str = Field(max_length=63)
+    name: str = Field(max_length=80)
+
+
 class Brought(Strict):
     """The file that a snapshot comes from (an absolute path)."""
 
@@ -116,6 +123,10 @@ def _kept(app: FastAPI, snapshots: Keepsakes) -> None:
     async def get_snapshots(service: str) -> list[dict[str, Any]]:
         return await snapshots.listed(service)
 
+    @app.get("/v1/snapshots/{service}/{snapshot}", summary="All that is known of one snapshot")
+    async def get_snapshot(service: str, snapshot: str) -> dict[str, Any]:
+        return await snapshots.shown(service, snapshot)
+
     @app.post("/v1/snapshot-take", summary="Take a snapshot now", response_model=Told)
     async def post_take(body: Taken) -> Told:
         return Told(sentences=await snapshots.take(body.target))
@@ -131,6 +142,10 @@ def _kept(app: FastAPI, snapshots: Keepsakes) -> None:
     @app.post("/v1/snapshot-mark", summary="Give a snapshot a name", response_model=Told)
     async def post_mark(body: Marked) -> Told:
         return Told(sentences=await snapshots.mark(body.service, body.name, body.snapshot))
+
+    @app.post("/v1/snapshot-unmark", summary="Take a name away from a snapshot", response_model=Told)
+    async def post_unmark(body: Unmarked) -> Told:
+        return Told(sentences=await snapshots.unmark(body.service, body.name))
 
     @app.post("/v1/snapshot-export", summary="Write a snapshot to a file", response_model=Told)
     async def post_export(body: Carried) -> Told:

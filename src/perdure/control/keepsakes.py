@@ -13,6 +13,8 @@ from perdure.control.world import ServiceState, SlotState
 from perdure.model.errors import ConfigError, RefusedError, UnavailableError
 from perdure.model.replica import SERVING, Slot
 from perdure.model.snapshot import Kept, Pin
+from perdure.prevent import marker
+from perdure.prevent import snapshot as retention
 
 PIN_WHY = "by command"
 
@@ -28,6 +30,15 @@ class Keepsakes:
         service = self._service(name)
         wall = self.preserver.clock.wall()
         return [document(one, wall) for one in reversed(await self.preserver.keeper.kept(service.name))]
+
+    async def shown(self, name: str, snapshot: str) -> dict[str, Any]:
+        """All that is known of one snapshot."""
+        service = self._service(name)
+        kept = await self.preserver.keeper.kept(service.name)
+        found = next((one for one in kept if one.manifest.id == snapshot), None)
+        if found is None:
+            raise UnavailableError(f"there is no snapshot {snapshot} of {name}", f"perdure snapshot list {name}")
+        return {**document(found, self.preserver.clock.wall()), **_more(service, found)}
 
     async def take(self, target: str) -> list[str]:
         """Take a snapshot now, of the active replica, or of a slot that is named."""
@@ -59,10 +70,23 @@ class Keepsakes:
     async def mark(self, name: str, word: str, snapshot: str | None) -> list[str]:
         """Give a snapshot a name, by default to one that is taken now."""
         service = self._service(name)
+        if marker.automatic(word):
+            sentence = f"names such as {word} are given by Perdure, and taken away after a few hours"
+            raise RefusedError(sentence, "choose another name")
         if snapshot is None:
             snapshot = (await self.preserver.take(service, self._active(service))).id
         await self.preserver.keeper.mark(service.name, word, snapshot)
         return [f"{snapshot} of {service.name} is {word!r} now, and is kept as long as it has a name"]
+
+    async def unmark(self, name: str, word: str) -> list[str]:
+        """Take a name away from the snapshot that has it."""
+        service = self._service(name)
+        kept = await self.preserver.keeper.kept(service.name)
+        found = next((one.manifest.id for one in kept if word in one.marks), None)
+        if found is None:
+            raise UnavailableError(f"no snapshot of {name} is marked {word}", f"perdure snapshot list {name}")
+        await self.preserver.keeper.unmark(service.name, word)
+        return [f"{found} of {name} is no longer marked {word}"]
 
     async def transfer_out(self, name: str, snapshot: str, file: str) -> list[str]:
         """Write a snapshot to a file that stands alone."""
@@ -114,11 +138,25 @@ def document(kept: Kept, wall: float) -> dict[str, Any]:
         "took_s": round(manifest.took_s, 3),
         "size_bytes": manifest.size_bytes,
         "stored_bytes": manifest.stored_bytes,
-        "pinned": kept.pin is not None,
+        "pinned": retention.pinned(kept, wall),
         "marks": list(kept.marks),
         "proven": None
         if proof is None
         else {"at": proof.at, "took_s": round(proof.took_s, 3), "problem": proof.problem},
+    }
+
+
+def _more(service: ServiceState, kept: Kept) -> dict[str, Any]:
+    """What `document` leaves out: where it comes from, its content, why it is kept, and whose state is at it."""
+    manifest, pin = kept.manifest, kept.pin
+    applied = sorted(service.preserved.applied.items())
+    return {
+        "service": manifest.service,
+        "kind": manifest.kind.value,
+        "parent": manifest.parent,
+        "digest": manifest.digest,
+        "pin": {"until": pin.until, "why": pin.why} if pin is not None else None,
+        "slots": [f"{service.name}/{number}" for number, one in applied if one.id == manifest.id],
     }
 
 

@@ -29,6 +29,8 @@ from perdure.prevent import ownership
 ACTIVE, PASSIVE = "active", "passive"
 AGAIN_S = 0.2
 """Between two attempts to begin a term, or to tell a replica."""
+CATCH_UP_AGAIN_S = 5.0
+"""Between two attempts with a slot whose state is no whole one."""
 KEEP_S_MAX = 1.0
 
 
@@ -46,7 +48,8 @@ class Owners:
     touch: Callable[[str], None]
     tell: Tell
     catch_up: Callable[[ServiceState, Slot], Awaitable[bool]]
-    """Brings a slot to the last state of the one that was active; False when that cannot be done."""
+    """Brings a slot to the last state of the one that was active, or, after that was tried in vain (`lossy`), to a
+    whole one; False when that cannot be done. Nothing is written to it once this returns."""
     exchange: Callable[[ServiceState, SlotState, Rollback], Awaitable[bool | None]]
     """Puts older data into a slot where nobody runs; False: it has what it had. None: not known yet, do it again."""
     hold: Callable[[str, Right], None] = lambda service, right: None
@@ -156,10 +159,21 @@ class Owners:
         tenure = self.tenures.get(service.name)
         if tenure is None:
             return
-        if not service.lossy and not await self.catch_up(service, slot):
+        service.heir = slot.number
+        try:
+            await self._taken(service, slot, handover, tenure)
+        finally:
+            service.heir = None
+
+    async def _taken(self, service: ServiceState, slot: Slot, handover: int, tenure: Tenure) -> None:
+        if not await self.catch_up(service, slot):
+            if service.lossy:
+                await self.clock.sleep_until(self.clock.now() + CATCH_UP_AGAIN_S)
             service.lossy = True  # decided anew: what would be lost counts from now on
             return
+        before = service.term.owner
         if await tenure.take(str(slot), handover=handover):
+            service.takeovers += before is not None and before != slot.number
             self._owned(service, slot.number)
         else:
             await self.clock.sleep_until(self.clock.now() + AGAIN_S)

@@ -7,13 +7,19 @@ when the last proof is too old. What it finds is in `ServiceState.preserved`, fo
 Before another slot of this host takes over, the last state of the one that has ended is copied to it (`caught_up`): its
 process is gone, but its directory is not, so nothing is lost. When that cannot be read, the slot is left as it is: it
 may hold the only copy of the last changes, so it is brought to no snapshot before it was copied itself.
+
+Whoever is about to become active must find its state whole and at rest. So from the decision on nothing else is written
+to it (`ServiceState.heir`); what is being written is waited for; and what is given up is ended with its process, for a
+call that goes on would write below a replica that starts, or put an old state over its first changes.
 Neighbours: `prevent.snapshot` decides, `ports.keeper` does it, `own` asks for the last copy.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+from perdure.control import markers
 from perdure.control.tell import Tell
 from perdure.control.world import ServiceState, SlotState, World
 from perdure.model.errors import ConflictError, PerdureError
@@ -49,6 +55,8 @@ class Preserver:
     _recovered: set[str] = field(default_factory=set)
     """Slots that were looked at since the daemon started: a switch may have been cut short."""
     _saved_at: dict[str, float] = field(default_factory=dict)
+    _unfit: dict[str, str] = field(default_factory=dict)
+    """Why a slot was not made active the last time, so that it is told once."""
 
     async def run(self) -> None:
         """Look after every service that declares a state, for ever."""
@@ -74,35 +82,67 @@ class Preserver:
             await self._taken(service)
             await self._followed(service)
             await self._proven(service)
+            await markers.step(service, self._newest(service), self.keeper, self.clock, self.tell)
         except PerdureError as error:
             self._failed(service, error)
         else:
             self._works(service)
 
     async def caught_up(self, service: ServiceState, heir: Slot) -> bool:
-        """Bring `heir` to the last state of the slot that was active; False when that could not be done."""
+        """Bring `heir` to the last state of the slot that was active; False when that could not be done.
+
+        After it could not (`service.lossy`), the heir only gets a whole state. Nothing is written to it any more when
+        this returns, whatever it returns.
+        """
         number = service.term.owner
-        state = service.slots.get(number) if number is not None else None
-        if service.desired.service.state is None or state is None or number == heir.number:
+        if service.desired.service.state is None or number is None or number == heir.number:
             return True
-        try:
-            async with asyncio.timeout(CAUGHT_UP_S_MAX):
-                manifest = await self.take(service, state)
-                await self._brought(service, service.slots[heir.number], manifest)
-            self._note_applied(service, state.slot.number, manifest)  # what it has, since nobody runs there any more
-        except (PerdureError, TimeoutError) as error:
-            sentence = error.sentence if isinstance(error, PerdureError) else f"not within {CAUGHT_UP_S_MAX:g} s"
+        state, slot = service.slots.get(number), service.slots[heir.number]
+        if service.lossy or state is None:
+            why = await self._given_up(service, slot, self._made_whole(service, slot))
+            if why and self._unfit.get(str(heir)) != why:
+                self.tell("D21", str(heir), f"is not made active, for its state is not whole: {why}", Severity.ALARM)
+            self._unfit[str(heir)] = why
+            return not why
+        why = await self._given_up(service, slot, self._copied(service, state, slot))
+        if why:
             state.unsaved = True
             service.preserved.attempt = None  # whether it can be copied again is to be known soon
             self.tell(
                 "D05",
                 str(state.slot),
-                f"the last changes could not be copied from it: {sentence}",
+                f"the last changes could not be copied from it: {why}",
                 Severity.ALARM,
                 {"snapshot": _id(service.preserved.applied.get(heir.number))},
             )
-            return False
-        return True
+        return not why
+
+    async def _copied(self, service: ServiceState, state: SlotState, slot: SlotState) -> None:
+        manifest = await self.take(service, state)
+        await self._brought(service, slot, manifest)
+        self._note_applied(service, state.slot.number, manifest)  # what it has, since nobody runs there any more
+
+    async def _made_whole(self, service: ServiceState, slot: SlotState) -> None:
+        """Wait for what is being written to a slot; one that is between two snapshots, or at none, gets the newest."""
+        found = self._owners(service)
+        if found and await self.keeper.applied(self.source(service, slot)) is None:
+            await self._brought(service, slot, max(found, key=lambda one: (one.epoch, one.taken_at)))
+
+    async def _given_up(self, service: ServiceState, slot: SlotState, work: Coroutine[None, None, None]) -> str:
+        """Do something for an heir in time, or not at all; why not, or nothing. What it holds is looked up then."""
+        try:
+            async with asyncio.timeout(CAUGHT_UP_S_MAX):
+                await work
+        except TimeoutError:
+            await self.keeper.abandon(service.name)
+            why = f"not within {CAUGHT_UP_S_MAX:g} s"
+        except PerdureError as error:
+            why = error.sentence
+        else:
+            return ""
+        with suppress(PerdureError):
+            await self._look_up(service, slot)
+        return why
 
     async def at_rest(self, service: ServiceState) -> None:
         """Begin nothing more for a service until `preserved.held` is taken back; return when nothing is under way."""
@@ -180,9 +220,8 @@ class Preserver:
             source = self.source(service, slot)
             if not slot.live:
                 await self.keeper.recover(source)
-            applied = await self.keeper.applied(source)
-            if applied is not None and slot.slot.number != service.term.owner:
-                self._note_applied(service, slot.slot.number, applied)
+            if slot.slot.number != service.term.owner:
+                await self._look_up(service, slot)
 
     async def _taken(self, service: ServiceState) -> None:
         """Take a snapshot of the active replica when one is due."""
@@ -213,6 +252,8 @@ class Preserver:
             number = slot.slot.number
             if newest is None or slot.unsaved or not service.desired.wants(number) or not self._stands_by(slot):
                 continue
+            if number in (service.heir, service.term.owner):
+                continue  # it became so while another one was brought
             if _id(service.preserved.applied.get(number)) != newest.id:
                 await self._brought(service, slot, newest)
         for slot in others:
@@ -234,6 +275,16 @@ class Preserver:
             self.tell("D03", service.name, took, facts={"snapshot": chosen, "took_s": round(proof.took_s, 3)})
 
     # How it is done
+
+    async def _look_up(self, service: ServiceState, slot: SlotState) -> None:
+        """Learn which snapshot a slot was brought to last."""
+        number = slot.slot.number
+        applied = await self.keeper.applied(self.source(service, slot))
+        if applied is not None:
+            self._note_applied(service, number, applied)
+        else:
+            service.preserved.applied.pop(number, None)
+            service.preserved.current_at.pop(number, None)
 
     async def _brought(self, service: ServiceState, slot: SlotState, manifest: Manifest) -> None:
         running, began_at = slot.replica is not None and slot.live, self.clock.now()
@@ -271,10 +322,14 @@ class Preserver:
 
         One that an earlier owner was saved into later is none, and neither is one of an earlier term of the owner's: to
         hand over, the others were brought to what came after it."""
-        term, active = service.term, f"{service.name}/{service.term.owner}"
-        found = [one.manifest for one in service.preserved.kept if one.manifest.data_epoch == term.data_epoch]
-        taken = (one for one in found if one.slot == active and one.epoch == term.epoch)
+        taken = (one for one in self._owners(service) if one.epoch == service.term.epoch)
         return max(taken, key=lambda one: one.taken_at, default=None)
+
+    def _owners(self, service: ServiceState) -> list[Manifest]:
+        """All snapshots of the owner's slot in the present history."""
+        active, history = f"{service.name}/{service.term.owner}", service.term.data_epoch
+        found = [one.manifest for one in service.preserved.kept]
+        return [one for one in found if one.slot == active and one.data_epoch == history]
 
     def _stands_by(self, slot: SlotState) -> bool:
         """Whether its state may be written to: nobody runs there, or a warm replica stands by."""

@@ -116,6 +116,8 @@ class Preserved:
     """How long it took, the last time that a slot was brought to a snapshot."""
     problem: str = ""
     """Why it does not go on just now."""
+    healthy_since_at: float | None = None
+    """Since when all has been well, or since the last marker that was set for it; see `markers`."""
     held: bool = False
     """Nothing is begun, for the data are about to be exchanged."""
     relied_on: frozenset[str] = frozenset()
@@ -153,6 +155,10 @@ class ServiceState:
     removed: bool = False
     term: Term = field(default_factory=Term)
     """Who may be active, of an active-passive service."""
+    heir: int | None = None
+    """The slot that a new term is being begun with: nobody but `Preserver.caught_up` writes to its state."""
+    takeovers: int = 0
+    """How often another slot became the owner since the daemon started."""
     preserved: Preserved = field(default_factory=Preserved)
     deaf_at: float = -math.inf
     """When no replica that serves was heard last."""

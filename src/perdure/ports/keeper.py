@@ -59,8 +59,16 @@ class Archive(Protocol):
     async def mark(self, service: str, name: str, snapshot: str) -> None:
         """Give a snapshot a name; a name that exists moves."""
 
+    async def unmark(self, service: str, name: str) -> None:
+        """Take a name away; nothing happens when no snapshot has it."""
+
     async def remove(self, service: str, snapshots: Sequence[str]) -> int:
         """Delete snapshots and the packs that no other one needs; the bytes that became free."""
+
+    async def abandon(self, service: str) -> None:
+        """End what is being done for a service, and what waits for it: those calls raise UnavailableError, and once
+        this returns none of them has an effect any more. What is called from then on begins anew. A state that was
+        being brought to a snapshot may be between two; `applied` says None of it then."""
 
     async def transfer_out(self, service: str, snapshot: str, file: str) -> None:
         """Write one snapshot to a file that stands alone."""

@@ -64,7 +64,7 @@ def surplus(kept: Sequence[Kept], keeping: Keeping, in_use: Collection[str], now
     ordinary = [
         one.manifest.id
         for one in sorted(kept, key=_age)
-        if one.manifest.id not in relied_on and not one.marks and not _pinned(one, now)
+        if one.manifest.id not in relied_on and not one.marks and not pinned(one, now)
     ]
     spare = ordinary[: max(0, len(ordinary) - keeping.keep)]
     return [id_ for id_ in spare if id_ not in newest(kept)]
@@ -75,8 +75,13 @@ def newest(kept: Sequence[Kept]) -> set[str]:
     if not kept:
         return set()
     by_time = max(kept, key=_age)
-    by_number = max(kept, key=lambda one: _number(one.manifest.id))
+    by_number = max(kept, key=lambda one: number(one.manifest.id))
     return {by_time.manifest.id, by_number.manifest.id}
+
+
+def pinned(one: Kept, now: float) -> bool:
+    """Whether it is kept because of a pin. `now`: Unix time."""
+    return one.pin is not None and (one.pin.until is None or one.pin.until > now)
 
 
 def drill(kept: Sequence[Kept], keeping: Keeping, now: float) -> str | None:
@@ -112,14 +117,11 @@ def _last_proven(kept: Sequence[Kept]) -> set[str]:
     return {last.manifest.id, max((one for _, one in proven), key=_age).manifest.id}
 
 
-def _pinned(one: Kept, now: float) -> bool:
-    return one.pin is not None and (one.pin.until is None or one.pin.until > now)
-
-
 def _age(one: Kept) -> tuple[float, int]:
     """Sorts the oldest first."""
-    return one.manifest.taken_at, _number(one.manifest.id)
+    return one.manifest.taken_at, number(one.manifest.id)
 
 
-def _number(snapshot: str) -> int:
+def number(snapshot: str) -> int:
+    """193 of `s-0193`: those that were taken later have higher ones."""
     return int(snapshot.removeprefix("s-"))

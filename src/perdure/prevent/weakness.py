@@ -2,17 +2,19 @@
 
 Intuition: for every part, ask what clients get when exactly that part fails, or fails to be noticed. A finding is no
 mistake: the file is valid and runs. It names the fault that would be felt, and the remedy. Pure; `control.doctor`
-gathers the facts, the command line prints.
+gathers the facts, the command line prints. What becomes of a service's state is judged in `weakness_state`.
 
 Not judged here: whether limits and time-outs fit the application's load, which only a measurement can tell.
 """
 
 import ipaddress
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from perdure.model.event import Severity
+from perdure.model.finding import Finding
 from perdure.model.service import Address, CheckKind, Deployment, Protocol, Service
+from perdure.prevent import weakness_state
 
 _PORT_NAMES = ("$PORT", "${PORT}")
 _SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh"})
@@ -30,17 +32,8 @@ class Facts:
     root: bool = False
     daemon_supervised: bool | None = None
     """Whether something restarts the daemon when it ends; None means unknown, because no daemon runs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One weakness: by which rule, how bad, of what (a service, `balancer`, ...), the sentence, and the remedy."""
-
-    rule: str
-    severity: Severity
-    subject: str
-    sentence: str
-    remedy: str
+    states: Mapping[str, weakness_state.Seen] = field(default_factory=dict)
+    """What is seen of the state of each service that declares one."""
 
 
 def judge(deployment: Deployment, facts: Facts) -> tuple[Finding, ...]:
@@ -53,6 +46,7 @@ def judge(deployment: Deployment, facts: Facts) -> tuple[Finding, ...]:
             *_traffic(service),
             *_ending(service),
             *_rights(service, facts),
+            *weakness_state.judge(service, facts.states.get(service.name, weakness_state.Seen())),
         ]
     return tuple(sorted(found, key=lambda finding: -list(Severity).index(finding.severity)))
 

@@ -66,16 +66,23 @@ class SimulatedArchive:
 
     async def mark(self, service: str, name: str, snapshot: str) -> None:
         """See the port."""
-        for one in self.shelf.kept.get(service, []):
-            self._put(replace(one, marks=tuple(mark for mark in one.marks if mark != name)))
+        await self.unmark(service, name)
         one = self._find(service, snapshot)
         self._put(replace(one, marks=(*one.marks, name)))
+
+    async def unmark(self, service: str, name: str) -> None:
+        """See the port."""
+        for one in self.shelf.kept.get(service, []):
+            self._put(replace(one, marks=tuple(mark for mark in one.marks if mark != name)))
 
     async def remove(self, service: str, snapshots: Sequence[str]) -> int:
         """See the port."""
         self.act()
         self.shelf.kept[service] = [one for one in self.shelf.kept[service] if one.manifest.id not in snapshots]
         return 0
+
+    async def abandon(self, service: str) -> None:
+        """A call here ends with its caller: nothing goes on that could be ended."""
 
     async def transfer_out(self, service: str, snapshot: str, file: str) -> None:
         """See the port."""

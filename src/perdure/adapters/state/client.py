@@ -1,8 +1,8 @@
 """The keeper as the daemon sees it: a process for each service, started when it is needed, and again when it died.
 
 Calls of one service are done one after the other, in the order in which they were made; those of different services run
-side by side. A caller who gives up does not stop what he began: it goes on, and the next call waits for it. `process`
-is the other end.
+side by side. A caller who gives up does not stop what he began: it goes on, and the next call waits for it, unless he
+abandons it: then the process is killed. `process` is the other end.
 """
 
 import asyncio
@@ -35,13 +35,26 @@ class Worker:
         self._listening: asyncio.Task[None] | None = None
         self._said = b""
         self._calls: set[asyncio.Task[Any]] = set()
+        self._abandoned = 0
+        """Counts how often; a call of before is not begun any more."""
 
     async def call(self, name: str, arguments: dict[str, Any]) -> Any:
         """The result of a call; UnavailableError when the process dies in it."""
-        task = asyncio.create_task(self._done(protocol.Call(name, arguments)), name=f"{name} of {self._service}")
+        done = self._done(protocol.Call(name, arguments), self._abandoned)
+        task = asyncio.create_task(done, name=f"{name} of {self._service}")
         self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
+        task.add_done_callback(self._ended)
         return await asyncio.shield(task)
+
+    async def abandon(self) -> None:
+        """Kill the process if it works, and fail all calls that were made so far; returns when it is gone, and its
+        commands are killed."""
+        self._abandoned += 1
+        calls = set(self._calls)
+        if calls and self._process is not None:
+            self._kill(self._process)
+        if calls:
+            await asyncio.wait(calls)
 
     async def close(self) -> None:
         """End the process; calls that wait for it fail."""
@@ -58,9 +71,11 @@ class Worker:
             self._kill(self._process)
             await self._buried(self._process)
 
-    async def _done(self, call: protocol.Call) -> Any:
+    async def _done(self, call: protocol.Call, abandoned: int) -> Any:
         async with self._turn:
+            self._require_wanted(call, abandoned)
             process = await self._started()
+            self._require_wanted(call, abandoned)
             assert process.stdin is not None
             assert process.stdout is not None
             try:
@@ -73,6 +88,18 @@ class Worker:
                 self._kill(process)
                 raise await self._dead(process, call.name)
             return protocol.result(line)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._calls.discard(task)
+        if not task.cancelled():
+            task.exception()  # the caller may have given up: then nobody else asks for it
+
+    def _require_wanted(self, call: protocol.Call, abandoned: int) -> None:
+        if abandoned != self._abandoned:
+            raise UnavailableError(
+                f"the keeper of {self._service} was asked to {call.name}, and that was given up",
+                "try again: something else could not wait for it",
+            )
 
     async def _started(self) -> Process:
         if self._process is not None and self._process.returncode is None:
@@ -149,6 +176,9 @@ class Shelves:
     async def mark(self, service: str, name: str, snapshot: str) -> None:
         await self._on_vault("mark", service, name=name, snapshot=snapshot)
 
+    async def unmark(self, service: str, name: str) -> None:
+        await self._on_vault("unmark", service, name=name)
+
     async def remove(self, service: str, snapshots: Sequence[str]) -> int:
         return int(await self._on_vault("remove", service, snapshots=list(snapshots)))
 
@@ -157,6 +187,11 @@ class Shelves:
 
     async def transfer_in(self, service: str, file: str) -> Manifest:
         return codec.decode(Manifest, await self._on_vault("transfer_in", service, file=file))
+
+    async def abandon(self, service: str) -> None:
+        worker = self._workers.get(service)
+        if worker is not None:
+            await worker.abandon()
 
     async def close(self) -> None:
         self._closed = True

@@ -57,6 +57,7 @@ def calls(shelf: Shelf) -> dict[str, Callable[[dict[str, Any]], Any]]:
         "note": on(_note),
         "unpin": on(lambda vault, given: vault.unpin(given["snapshot"])),
         "mark": on(lambda vault, given: vault.mark(given["name"], given["snapshot"])),
+        "unmark": on(lambda vault, given: vault.mark(given["name"], None)),
         "remove": on(lambda vault, given: vault.remove(given["snapshots"])),
         "transfer_out": on(lambda vault, given: vault.transfer_out(given["snapshot"], Path(given["file"]))),
         "transfer_in": on(lambda vault, given: codec.encode(vault.transfer_in(Path(given["file"])))),

@@ -84,12 +84,15 @@ class Vault:
         """Forget a pin."""
         self._ledger.change(lambda page: page.with_record(replace(_record(page, snapshot), pin=None)))
 
-    def mark(self, name: str, snapshot: str) -> None:
-        """Give a snapshot a name; a name that exists moves."""
+    def mark(self, name: str, snapshot: str | None) -> None:
+        """Give a snapshot a name; a name that exists moves. None: no snapshot has it any more."""
 
         def marked(page: Page) -> Page:
+            others = {other: id_ for other, id_ in page.marks.items() if other != name}
+            if snapshot is None:
+                return replace(page, marks=others)
             _record(page, snapshot)
-            return replace(page, marks={**page.marks, name: snapshot})
+            return replace(page, marks={**others, name: snapshot})
 
         self._ledger.change(marked)
 
@@ -289,5 +292,5 @@ def _unprotected(page: Page, ids: set[str]) -> Page:
             raise RefusedError(f"{id_} is pinned ({pin.why})", "unpin it first")
         names = sorted(name for name, marked in page.marks.items() if marked == id_)
         if names:
-            raise RefusedError(f"{id_} is marked {', '.join(names)}", "mark another snapshot with that name first")
+            raise RefusedError(f"{id_} is marked {', '.join(names)}", "unmark it first")
     return page
