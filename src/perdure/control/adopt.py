@@ -51,8 +51,17 @@ def _slots(agent: Agent, records: Mapping[str, Record]) -> int:
             service = _orphaned(slot.service)
             agent.world.services[slot.service] = service
         service.slots[slot.number] = state
-        adopted += _take_over(agent, state)
+        if _take_over(agent, state):
+            adopted += 1
+            _tell_again(agent, service, state)
     return adopted
+
+
+def _tell_again(agent: Agent, service: ServiceState, slot: SlotState) -> None:
+    """That a replica is to end was recorded before it was told, and then the daemon may have died."""
+    replica = slot.replica
+    if replica is not None and replica.process is not None and replica.state is State.STOPPING:
+        agent.runner.signal(replica.process, service.desired.service.restart.stop_signal)
 
 
 def _take_over(agent: Agent, slot: SlotState) -> bool:
