@@ -23,6 +23,7 @@ TOLD = {
     "P13": "tells a wrong time: ... / ... of ... replicas tell a wrong time (...): the cause is shared",
     "D01": "... (why snapshots are not taken, or not followed)",
     "D03": "... was restored aside and checked in ... s",
+    "D18": "... is done: ... serves ... / has failed: nothing was exchanged / is taken back / ... rows can be rescued",
     "T10": "did not take its role: ...",
     "A11": "cannot be carried out now: ...",
     "C01": "... is new: it is started / is replaced by ... / is scaled ... / is no longer declared",

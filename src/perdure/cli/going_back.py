@@ -6,6 +6,7 @@ only show it, and `--yes TOKEN` carries out what was shown.
 
 import json
 import time
+from collections import Counter
 from typing import Annotated, Any
 
 import typer
@@ -27,7 +28,7 @@ Yes = Annotated[
 Tables = Annotated[list[str] | None, typer.Argument(metavar="[TABLE]...", help="Only rows of these tables.")]
 TAKES_S = 3600.0
 NAMES_SHOWN = 5
-"""Files of each kind."""
+"""Files, or directories, of each kind."""
 
 
 def restore(
@@ -119,14 +120,23 @@ def _show(plan: dict[str, Any]) -> None:
         _show_tables(loss["tables"])
     for kind, what in (("added", "new, and lost"), ("changed", "changed back"), ("removed", "back again")):
         if count := loss[f"{kind}_count"]:
-            names = ", ".join(terminal.harmless(name) for name in loss[kind][:NAMES_SHOWN])
-            print(f"  {count:,} files {what}: {names}{' ...' if count > NAMES_SHOWN else ''}")
+            print(f"  {count:,} files {what}: {_named(loss[kind], count)}")
     if not loss["tables"] and not any(loss[f"{kind}_count"] for kind in ("added", "changed", "removed")):
         print(f"  {loss['size_now']:,} bytes now, {loss['size_then']:,} bytes then")
     for remark in loss["remarks"]:
         print(f"  {terminal.harmless(remark)}")
     until = time.strftime("%Y-%m-%d", time.localtime(plan["undo_until"]))
     print(f"What is written until then is lost, too. It can be undone until {until}.")
+
+
+def _named(names: list[str], count: int) -> str:
+    """Which files: their names when they are few, else in which directories most of them are."""
+    if count <= NAMES_SHOWN:
+        return ", ".join(terminal.harmless(name) for name in names)
+    directories = Counter(name.rpartition("/")[0] or "." for name in names)
+    shown = [f"{number:,} in {terminal.harmless(name)}" for name, number in directories.most_common(NAMES_SHOWN)]
+    complete = len(names) == count and len(directories) <= NAMES_SHOWN
+    return ", ".join(shown) + ("" if complete else ", ...")
 
 
 def _show_tables(tables: list[dict[str, Any]]) -> None:

@@ -141,6 +141,15 @@ class Rollbacks:
         """Put the rows back that the last rollback lost; those of some tables, or all."""
         service, slot = self._owner(name)
         last = service.desired.rollback
+        state = service.desired.service.state
+        if (
+            last is not None
+            and last.outcome is Outcome.DONE
+            and state is not None
+            and state.kind is not StateKind.SQLITE
+        ):
+            sentence = f"the state of {name} has no rows: it is of the kind {state.kind.value}"
+            raise RefusedError(sentence, f"what {last.name} replaced is kept in {last.outgoing}")
         if last is None or last.outcome is not Outcome.DONE or not last.rescue_file:
             hint = f"perdure restore {name} --to ..., or: perdure events {name}"
             raise RefusedError(f"there are no rows of {name} that could be rescued", hint)
