@@ -87,3 +87,12 @@ def test_what_broke_while_nobody_died_is_forgotten() -> None:
     for number in range(1000):
         deaths = deadly.broke(deaths, Broken(float(number), "/pay", 1))
     assert len(deaths.broken) <= 3
+
+
+@pytest.mark.parametrize("lasted_s", [5, 60, 300, 3000])
+def test_how_busy_an_endpoint_is_shows_as_soon_as_it_is_asked(lasted_s: int) -> None:
+    """20 requests a second of 50 ms each: one is under way at any time, whether for seconds or for an hour."""
+    loads: dict[str, Load] = {}
+    for second in range(1, lasted_s + 1):
+        loads = deadly.asked(loads, {"/": Load(20.0, 20.0, 1.0)}, float(second))
+    assert deadly.chance(loads["/"], 1) == pytest.approx(1.0 - math.exp(-1.0), rel=0.1)

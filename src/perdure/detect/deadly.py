@@ -29,6 +29,7 @@ CHANCE_MIN = 0.001
 ENDPOINTS_MAX = 128
 BROKEN_MAX = 200
 FADE_S = 300.0
+COUNTED_S_MIN = 1.0
 UNKNOWN_S = 0.1
 """How long a request takes to an endpoint that has answered none."""
 
@@ -44,12 +45,13 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What an endpoint has been asked: faded requests and seconds of work, as of `at`."""
+    """What an endpoint has been asked: faded requests and seconds of work, as of `at`, counted from `since_at` on."""
 
     requests: float = 0.0
     answered: float = 0.0
     busy_s: float = 0.0
     at: float = 0.0
+    since_at: float = -math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,13 @@ def asked(loads: Mapping[str, Load], new: Mapping[str, Load], at: float) -> dict
     """Add what was asked since the last call; of many endpoints the busiest are remembered."""
     found = {name: _faded(load, at) for name, load in loads.items()}
     for name, load in new.items():
-        before = found.get(name, Load())
+        before = found.get(name, Load(since_at=at - COUNTED_S_MIN))
         found[name] = Load(
-            before.requests + load.requests, before.answered + load.answered, before.busy_s + load.busy_s, at
+            before.requests + load.requests,
+            before.answered + load.answered,
+            before.busy_s + load.busy_s,
+            at,
+            before.since_at,
         )
     if len(found) <= ENDPOINTS_MAX:
         return found
@@ -88,10 +94,11 @@ def asked(loads: Mapping[str, Load], new: Mapping[str, Load], at: float) -> dict
 
 def chance(load: Load, replicas: int) -> float:
     """The probability that a request to the endpoint is under way on one of `replicas` at a given moment (Poisson, by
-    Little's law), in [0.001, 1].
+    Little's law), in [0.001, 1]. What fades with e^(-t / T) and was counted for t tells of T (1 - e^(-t / T)) seconds.
     """
+    seen_s = FADE_S * (1.0 - math.exp(-max(COUNTED_S_MIN, load.at - load.since_at) / FADE_S))
     taken_s = load.busy_s / load.answered if load.answered > 0.0 else UNKNOWN_S
-    under_way = load.requests / FADE_S * taken_s / max(1, replicas)
+    under_way = load.requests / seen_s * taken_s / max(1, replicas)
     return max(CHANCE_MIN, 1.0 - math.exp(-under_way))
 
 
@@ -111,7 +118,7 @@ def judge(deaths: Deaths, replicas: int, now: float) -> Deadly | None:
 
 def _faded(load: Load, at: float) -> Load:
     kept = math.exp((load.at - at) / FADE_S)
-    return Load(load.requests * kept, load.answered * kept, load.busy_s * kept, at)
+    return Load(load.requests * kept, load.answered * kept, load.busy_s * kept, at, load.since_at)
 
 
 def _coinciding(broken: Sequence[Broken], ended_at: Sequence[float], now: float) -> tuple[Broken, ...]:
