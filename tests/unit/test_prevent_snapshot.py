@@ -1,11 +1,14 @@
 """When snapshots are taken, which are kept, which one is proven: tables, and laws over any history."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perdure.control import moments
 from perdure.model.snapshot import Keeping, Kept, Manifest, Pin, Proof, StateKind
 from perdure.prevent import snapshot
 from perdure.prevent.snapshot import Attempt
@@ -22,6 +25,11 @@ def taken(number: int, age_s: float | None = None, data_epoch: int = 1) -> Kept:
         f"s-{number:04d}", "notes", "notes/1", StateKind.SQLITE, None, 1, data_epoch, at, 0.1, 1, 1, f"{number}"
     )
     return Kept(manifest)
+
+
+def like(kept: Kept, digest: str) -> Kept:
+    """The same with this content."""
+    return replace(kept, manifest=replace(kept.manifest, digest=digest))
 
 
 def proven(kept: Kept, age_s: float, problem: str = "") -> Kept:
@@ -100,6 +108,19 @@ def test_what_may_go_is_the_oldest_of_what_nobody_relies_on(
 def test_the_newest_snapshot_stays_although_the_clock_was_set_back_before_it_was_taken() -> None:
     kept = [taken(n, age_s=100.0 - n) for n in range(1, 9)] + [taken(9, age_s=90_000.0)]
     assert snapshot.surplus(kept, KEEPING, (), NOW) == ids(1, 2, 3, 4, 5)
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=30))
+def test_what_is_left_of_a_time_in_which_nothing_changed_still_has_the_state_of_each_moment(digests: str) -> None:
+    kept = [like(taken(n), digest) for n, digest in enumerate(digests, 1)]
+    keeping = replace(KEEPING, keep=100)
+    gone = set(snapshot.surplus(kept, keeping, (), NOW))
+    left = [one for one in kept if one.manifest.id not in gone]
+    changes = sum(one != other for one, other in pairwise(digests)) + 1
+    assert len(left) <= 2 * changes
+    for one in kept:
+        found = moments.find(left, datetime.fromtimestamp(one.manifest.taken_at, UTC).isoformat(), NOW, "notes")
+        assert found.manifest.digest == one.manifest.digest
 
 
 proofs = st.none() | st.builds(

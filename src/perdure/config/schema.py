@@ -142,7 +142,8 @@ class State(Section):
         default=_KEEPING.every_s, description="Time from one snapshot to the next."
     )
     keep: Annotated[int, kinds.whole(1, 100_000)] = Field(
-        default=_KEEPING.keep, description="Snapshots that are kept, beside those that somebody relies on."
+        default=_KEEPING.keep,
+        description="Snapshots that are kept beside those that somebody relies on; of a time without changes, two.",
     )
     consistency: Annotated[str | None, kinds.choice("pause", "command", "none")] = Field(
         default=None,

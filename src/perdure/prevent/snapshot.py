@@ -2,7 +2,8 @@
 
 Three questions, each a function. `due`: snapshots never overlap, and one that takes long is followed by a rest as long
 as itself, so that copying never takes more than half of the time. `surplus`: the newest are kept, beside those that
-somebody relies on: pinned, marked, in use, and the last one that is known to restore. `drill`: the newest snapshot is
+somebody relies on: pinned, marked, in use, and the last one that is known to restore; those of a time in which nothing
+changed are not counted, so that `keep` is a number of changes. `drill`: the newest snapshot is
 restored aside before the last proof is too old, or of a state that was far smaller: the first one is often empty. A
 history that was begun by going back needs a proof of its own, and after a failed one others are tried, an hour apart,
 until one is known that restores.
@@ -57,17 +58,27 @@ def due(last: Attempt | None, every_s: float, jitter: float) -> float | None:
 
 
 def surplus(kept: Sequence[Kept], keeping: Keeping, in_use: Collection[str], now: float) -> list[str]:
-    """Ids of the snapshots that may go, the oldest first: all but the newest `keep` of those that nobody relies on.
-    `in_use`: ids that are being restored, compared or applied, and those that a replica was brought to. `now`: Unix
-    time."""
+    """Ids of the snapshots that may go, the oldest first: all but the newest `keep` of those that nobody relies on, and
+    those of a time in which nothing changed. `in_use`: ids that are being restored, compared or applied, and those that
+    a replica was brought to. `now`: Unix time."""
     relied_on = {*in_use, *_last_proven(kept)}
+    unchanged = _unchanged(kept) - newest(kept)
     ordinary = [
         one.manifest.id
         for one in sorted(kept, key=_age)
         if one.manifest.id not in relied_on and not one.marks and not pinned(one, now)
     ]
-    spare = ordinary[: max(0, len(ordinary) - keeping.keep)]
-    return [id_ for id_ in spare if id_ not in newest(kept)]
+    differing = [id_ for id_ in ordinary if id_ not in unchanged]
+    spare = {*differing[: max(0, len(differing) - keeping.keep)], *unchanged} - newest(kept)
+    return [id_ for id_ in ordinary if id_ in spare]
+
+
+def _unchanged(kept: Sequence[Kept]) -> set[str]:
+    """Those that hold what the one before and the one after hold, too: whatever moment somebody goes back to, one of
+    these has its state as well."""
+    ordered = [one.manifest for one in sorted(kept, key=_age)]
+    threes = zip(ordered, ordered[1:], ordered[2:], strict=False)
+    return {one.id for before, one, after in threes if before.digest == one.digest == after.digest}
 
 
 def newest(kept: Sequence[Kept]) -> set[str]:
