@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from listed import ListedHost, ListedRunner, VirtualClock
-from owning import Owning
+from owning import Owning, fresh
 
 from perdure.control import turn, world
 from perdure.control.execute import Executor
@@ -19,7 +19,6 @@ from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import digest, peers, stall, suspect, traffic, vantage
 from perdure.model.decision import Begin, Decision, Exchange, Note, Promote, Take
 from perdure.model.evidence import Beat, Exited, Held, Outcome, Probed, Served, Sighted
-from perdure.model.owner import Term
 from perdure.model.replica import Exit, Replica, Slot, State
 from perdure.model.service import Address, Check, CheckKind, CheckRole, Heartbeat, Limits, Mode, Service, Standby
 from perdure.model.snapshot import Keeping, StateKind
@@ -89,7 +88,7 @@ class Interpreter(Owning):
             state=Keeping(StateKind.FILES, max_loss_s=float(given["loss"])) if "loss" in given else None,
         )
         wanted = Desired(declared, f"{name}@1", declared.replicas)
-        self.world.services[name] = ServiceState(wanted, suspect.policy(declared), term=Term(takeable=True))
+        self.world.services[name] = fresh(wanted)
         self._advance(10.0)
         self.trace = []
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from listed import VirtualClock
 
 from perdure.control.world import ServiceState
+from perdure.detect import suspect
 from perdure.model.decision import Exchange, Promote, Take
 from perdure.model.owner import Handover, Term
 from perdure.model.replica import Slot
@@ -14,6 +15,13 @@ from perdure.model.standing import Desired
 
 TAKES_S = 0.01
 TOLD_S = 0.05
+
+
+def fresh(wanted: Desired) -> ServiceState:
+    """A service of which nothing runs yet; no exchange of its data was cut short."""
+    service = ServiceState(wanted, suspect.policy(wanted.service), term=Term(takeable=True))
+    service.preserved.settled |= set(range(1, wanted.replicas + 1))
+    return service
 
 
 class Owning:

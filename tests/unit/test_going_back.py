@@ -5,12 +5,14 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from facts import replica
 from test_controller import MemoryStore
 from test_preserve import KEEPING, Case
 
-from perdure.control import going_back, moments, persist
+from perdure.control import moments, persist, rollback_documents
 from perdure.control.controller import Controller
-from perdure.control.going_back import PLAN_LASTS_S, UNDO_S, Rollbacks
+from perdure.control.going_back import RESCUE_AGAIN_S, RESCUE_TRIES, UNDO_S, Rollbacks
+from perdure.control.rollback_documents import PLAN_LASTS_S
 from perdure.model import codec
 from perdure.model.errors import (
     ConfigError,
@@ -20,6 +22,7 @@ from perdure.model.errors import (
     RefusedError,
     UnavailableError,
 )
+from perdure.model.replica import State
 from perdure.model.rollback import Outcome, Rollback
 from perdure.model.snapshot import Kept, Manifest, StateKind
 from perdure.ports.keeper import EndedError
@@ -95,6 +98,11 @@ class Back(Case):
         self.service.term = replace(self.service.term, data_epoch=history, rollback=self.last.number)
         self.service.preserved.applied.pop(1, None)
 
+    def fails(self, times: int) -> None:
+        """The replica of slot 1 has ended, so often in a row."""
+        self.end(1)
+        self.service.slots[1].history = replace(self.service.slots[1].history, failures=times)
+
     @property
     def last(self) -> Rollback:
         assert self.service.desired.rollback is not None
@@ -127,7 +135,7 @@ async def test_a_plan_says_what_would_be_lost_and_changes_nothing(back: Back) ->
 
 async def test_done_undone_and_rescued(back: Back) -> None:
     rollback = await back.agree()
-    assert back.service.preserved.held and rollback.safety == "s-0002"
+    assert not back.service.preserved.held and rollback.safety == "s-0002"
     safety = [one for one in back.service.preserved.kept if one.manifest.id == rollback.safety]
     assert (await back.preserver.keeper.kept("web"))[1].pin is not None and safety
     assert "is being carried out" in await refused(ConflictError, back.rollbacks.plan("web", "then"))
@@ -151,7 +159,7 @@ async def test_done_undone_and_rescued(back: Back) -> None:
     await back.exchanged()
     await back.rollbacks.step(back.service)
     assert back.shelf.states["web/1"] == ("a", "b") and back.last.undoes == 1
-    told = going_back.told(back.service, back.clock.wall() + 60.0)
+    told = rollback_documents.told(back.service, back.clock.wall() + 60.0)
     assert told is not None and (told["name"], told["outcome"], told["undoes"], told["undo_s"]) == (
         "r2",
         "done",
@@ -190,6 +198,8 @@ async def test_what_cannot_be_copied_for_another_reason_is_not_replaced(
     monkeypatch.setattr(type(back.preserver.keeper), "take", full)
     assert "no space" in await refused(UnavailableError, back.rollbacks.carry_out("web", plan["token"]))
     assert back.service.desired.rollback is None and not back.service.preserved.held
+    await back.rollbacks.carry_out("web", plan["token"], without_safety=True)
+    assert back.last.safety == "" and "D17" in back.told.rules
 
 
 async def test_what_could_not_be_exchanged_has_failed_and_the_next_one_has_a_number_of_its_own(back: Back) -> None:
@@ -197,21 +207,73 @@ async def test_what_could_not_be_exchanged_has_failed_and_the_next_one_has_a_num
     await back.exchanged(done=False)
     await back.rollbacks.step(back.service)
     assert back.last.outcome is Outcome.FAILED and back.shelf.states["web/1"] == ("a", "b")
-    assert "r1 is failed" in await refused(RefusedError, back.rollbacks.plan_undo("web"))
+    assert "nothing to undo" in await refused(RefusedError, back.rollbacks.plan_undo("web"))
     assert (await back.agree()).number == 2
 
 
 async def test_data_with_which_nobody_can_serve_are_taken_back(back: Back) -> None:
     await back.agree()
     await back.exchanged()
-    back.end(1)
-    back.service.slots[1].history = replace(back.service.slots[1].history, failures=2)
+    back.fails(5)
+    await back.rollbacks.step(back.service)
+    back.fails(6)
+    await back.rollbacks.step(back.service)
+    assert "D13" not in back.told.rules, "what failed before does not count"
+    back.fails(7)
     await back.rollbacks.step(back.service)
     assert "D13" in back.told.rules and (back.last.undoes, back.last.trial) == (1, False)
+    assert "is being carried out" in await refused(ConflictError, back.rollbacks.plan("web", "then"))
     await back.exchanged()
-    back.service.slots[1].history = replace(back.service.slots[1].history, failures=9)
+    back.fails(9)
     await back.rollbacks.step(back.service)
-    assert back.last.number == 2 and back.shelf.states["web/1"] == ("a", "b"), "it is not taken back again"
+    assert (back.last.number, back.last.outcome) == (2, Outcome.DONE), "there is nothing left to try"
+    assert back.shelf.states["web/1"] == ("a", "b")
+    assert (await back.rollbacks.plan("web", "then"))["rollback"] == "r3", "and others can be tried"
+
+
+async def test_what_was_kept_for_undoing_outlives_a_rollback_that_fails(back: Back) -> None:
+    await back.agree()
+    await back.exchanged()
+    await back.rollbacks.step(back.service)
+    await back.rollbacks.step(back.service)
+    await back.agree()
+    await back.exchanged(done=False)
+    await back.rollbacks.step(back.service)
+    await back.rollbacks.step(back.service)
+    assert back.last.outcome is Outcome.FAILED and back.shelf.asides["/slots/web/1/back/r1-old"] == ("a", "b")
+    plan = await back.rollbacks.plan_undo("web")
+    assert (plan["undoes"], plan["loss"]["removed"]) == ("r1", ["b"])
+    await back.rollbacks.carry_out("web", plan["token"])
+    await back.exchanged()
+    await back.rollbacks.step(back.service)
+    assert back.shelf.states["web/1"] == ("a", "b")
+    again = await back.rollbacks.plan_undo("web")
+    assert again["undoes"] == "r3", "r1 was undone already"
+
+
+async def test_a_replica_that_answered_and_was_drained_has_taken_the_data(back: Back) -> None:
+    await back.agree()
+    await back.exchanged()
+    back.service.slots[1].replica = replica(1, State.DRAINING, epoch=back.service.term.epoch)
+    await back.rollbacks.step(back.service)
+    assert back.last.outcome is Outcome.DONE
+
+
+async def test_a_state_that_is_declared_no_more_ends_nothing_but_the_rollback(back: Back) -> None:
+    rollback = await back.agree()
+    declared = replace(back.service.desired.service, state=None)
+    back.service.desired = replace(back.service.desired, service=declared)
+    assert await back.preserver.exchanged(back.service, back.service.slots[1], rollback) is False
+    await back.step(20.0)
+
+
+async def test_what_a_former_owner_held_is_not_the_state_of_any_moment(back: Back) -> None:
+    back.shelf.write("web/2", "a fork")
+    aside = await back.preserver.take(back.service, back.service.slots[2])
+    back.clock.at += 60.0
+    plan = await back.rollbacks.plan("web", "10s")
+    assert plan["snapshot"] == "s-0001" and aside.id == "s-0002"
+    assert (await back.rollbacks.plan("web", aside.id))["snapshot"] == aside.id, "who names it means it"
 
 
 async def test_whether_it_was_exchanged_is_asked_again_when_the_keeper_ended_in_it(
@@ -240,7 +302,11 @@ async def test_rows_that_cannot_be_written_down_are_told_and_what_fails_for_a_wh
     back.service.preserved.kept = ()
     del back.shelf.kept["web"]
     await back.rollbacks.step(back.service)
-    await back.rollbacks.step(back.service)
+    for tries in range(RESCUE_TRIES):
+        assert (back.last.rescue_file, "D14" in back.told.rules) == ("/slots/web/1/back/r1-rows", False), tries
+        await back.rollbacks.step(back.service)
+        await back.rollbacks.step(back.service)  # too soon
+        back.clock.at += RESCUE_AGAIN_S
     assert back.last.rescue_file == "" and "D14" in back.told.rules
 
     async def broken(*_: object) -> None:
@@ -250,8 +316,8 @@ async def test_rows_that_cannot_be_written_down_are_told_and_what_fails_for_a_wh
     back.clock.at += UNDO_S
     await back.rollbacks.step(back.service)
     await back.rollbacks.step(back.service)
-    assert back.told.rules.count("D16") == 1
-    assert "is not kept" in await refused(RefusedError, back.rollbacks.plan_undo("web"))
+    assert back.told.rules.count("D16") == RESCUE_TRIES, "once for each try but the last, and once for the tidying"
+    assert "nothing to undo" in await refused(RefusedError, back.rollbacks.plan_undo("web"))
 
 
 async def test_who_has_no_state_or_no_owner_has_nothing_to_go_back_to(back: Back) -> None:

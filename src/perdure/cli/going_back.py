@@ -7,6 +7,7 @@ only show it, and `--yes TOKEN` carries out what was shown.
 import json
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -25,6 +26,10 @@ To = Annotated[
 Yes = Annotated[
     str | None, typer.Option("--yes", metavar="TOKEN", help="Carry out the plan that was shown with this token.")
 ]
+Without = Annotated[
+    bool,
+    typer.Option("--without-safety", help="Also if what is live cannot be copied: it is kept only as it is."),
+]
 Tables = Annotated[list[str] | None, typer.Argument(metavar="[TABLE]...", help="Only rows of these tables.")]
 TAKES_S = 3600.0
 NAMES_SHOWN = 5
@@ -37,6 +42,7 @@ def restore(
     yes: Yes = None,
     as_json: options.Json = False,
     *,
+    without_safety: Without = False,
     no_wait: options.NoWait = False,
     timeout: options.Timeout = waiting.DEFAULT_TIMEOUT,
     file: options.File = None,
@@ -47,7 +53,9 @@ def restore(
         sentence = "say where to go back to (--to), or which plan to carry out (--yes TOKEN)"
         raise errors.ConfigError(sentence, f"perdure restore {service} --to 10m")
     if yes is not None:
-        _carry_out(client, service, yes, None if no_wait else timeout)
+        _carry_out(
+            client, {"service": service, "token": yes, "without_safety": without_safety}, None if no_wait else timeout
+        )
         return
     _offer(client, client.ask("restore-plan", service=service, to=to), as_json, None if no_wait else timeout)
 
@@ -57,6 +65,7 @@ def undo(
     yes: Yes = None,
     as_json: options.Json = False,
     *,
+    without_safety: Without = False,
     no_wait: options.NoWait = False,
     timeout: options.Timeout = waiting.DEFAULT_TIMEOUT,
     file: options.File = None,
@@ -64,7 +73,9 @@ def undo(
     """Undo the last restore: shows what was written since, and would be lost."""
     client = api.Client(options.deployment_paths(file), timeout_s=TAKES_S)
     if yes is not None:
-        _carry_out(client, service, yes, None if no_wait else timeout)
+        _carry_out(
+            client, {"service": service, "token": yes, "without_safety": without_safety}, None if no_wait else timeout
+        )
         return
     _offer(client, client.ask("undo-plan", service=service), as_json, None if no_wait else timeout)
 
@@ -91,12 +102,13 @@ def _offer(client: api.Client, plan: dict[str, Any], as_json: bool, timeout: str
     if typed.strip() != token:
         print("nothing was changed")
         return
-    _carry_out(client, service, token, timeout)
+    _carry_out(client, {"service": service, "token": token}, timeout)
 
 
-def _carry_out(client: api.Client, service: str, token: str, timeout: str | None) -> None:
+def _carry_out(client: api.Client, agreed: Mapping[str, Any], timeout: str | None) -> None:
+    service, token = str(agreed["service"]), str(agreed["token"])
     before = client.get("status")
-    for sentence in client.post("restore", service=service, token=token):
+    for sentence in client.post("restore", **agreed):
         print(sentence)
     if timeout is None:
         return

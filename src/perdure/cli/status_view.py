@@ -97,7 +97,7 @@ def _rollback(last: Document | None) -> list[str]:
     name, target = str(last["name"]), terminal.harmless(str(last["target"]))
     if last["outcome"] == "open":
         return [f"goes back to {target} ({name})"]
-    return [f"{name} can be undone for {terminal.span(last['undo_s'])}"] if last.get("undo_s") else []
+    return [f"{last['undo']} can be undone for {terminal.span(last['undo_s'])}"] if last.get("undo") else []
 
 
 def _said(replica: Document) -> str:

@@ -79,6 +79,7 @@ class Agreed(Named):
     """The token of the plan, by which somebody agrees to what is lost."""
 
     token: str = Field(max_length=40)
+    without_safety: bool = False
 
 
 class Rescued(Named):
@@ -110,7 +111,7 @@ def _going_back(app: FastAPI, rollbacks: Rollbacks) -> None:
 
     @app.post("/v1/restore", summary="Carry out the plan with this token", response_model=Told)
     async def post_restore(body: Agreed) -> Told:
-        return Told(sentences=await rollbacks.carry_out(body.service, body.token))
+        return Told(sentences=await rollbacks.carry_out(body.service, body.token, body.without_safety))
 
     @app.post("/v1/rescue", summary="Put the rows back that the last rollback lost", response_model=Told)
     async def post_rescue(body: Rescued) -> Told:

@@ -13,7 +13,7 @@ from perdure.model.errors import ConfigError, ConflictError, RefusedError
 from perdure.model.event import Event, Severity
 from perdure.model.owner import Handover
 from perdure.model.replica import Slot
-from perdure.model.rollback import Rollback
+from perdure.model.rollback import Outcome, Rollback
 from perdure.model.service import Deployment, Service
 from perdure.model.standing import Desired
 from perdure.ports.store import Document, Record, Store, Transaction
@@ -143,7 +143,7 @@ class Controller:
 
         def change(desired: Desired) -> Desired:
             _follows(desired, rollback)
-            return replace(desired, rollback=rollback)
+            return replace(desired, rollback=rollback, earlier=_remembered(desired, rollback, self.wall()))
 
         return await self._change("C08", service, None, change, f"{service} goes back to {rollback.target}")
 
@@ -207,6 +207,10 @@ def _applied(service: Service, record: Record | None, last_release: int, startin
         release = f"{service.name}@{last_release + 1}"
         return Desired(service, release, service.replicas), f"{service.name} is new: it is started"
     before = persist.read_desired(record.value)
+    last = before.rollback
+    if last is not None and last.outcome is Outcome.OPEN and before.service.state != service.state and not starting:
+        sentence = f"{last.name} of {service.name} is being carried out, so its [state] cannot be changed now"
+        raise ConflictError(sentence, f"wait for it: perdure status {service.name}; then: perdure reload")
     scaled = before.replicas != service.replicas
     if before.service == service and not before.stopped and (starting or not scaled):
         return before, ""
@@ -229,6 +233,15 @@ def _follows(desired: Desired, rollback: Rollback) -> None:
     last = desired.rollback
     if last is not None and rollback.number <= last.number:
         raise ConflictError("another rollback was asked for meanwhile", "look at it: perdure status; then plan anew")
+
+
+def _remembered(desired: Desired, rollback: Rollback, wall: float) -> tuple[Rollback, ...]:
+    """The rollbacks before this one of which something is kept; one that it takes back was on trial until now."""
+    kept = [one for one in desired.rollbacks if one.outcome is not Outcome.FAILED and wall < one.undo_until]
+    return tuple(
+        replace(one, outcome=Outcome.TAKEN_BACK) if one.outcome is Outcome.OPEN and not rollback.trial else one
+        for one in kept
+    )
 
 
 def _release_number(desired: Desired) -> int:

@@ -21,8 +21,8 @@ from typing import Any
 from perdure.control import moments
 from perdure.control.controller import Controller
 from perdure.control.preserve import Preserver
+from perdure.control.rollback_documents import PLAN_LASTS_S, Plan, document
 from perdure.control.world import ServiceState, SlotState
-from perdure.model import codec
 from perdure.model.errors import (
     ConfigError,
     ConflictError,
@@ -32,31 +32,20 @@ from perdure.model.errors import (
     UnavailableError,
 )
 from perdure.model.event import Severity
-from perdure.model.rollback import Outcome, Rollback
-from perdure.model.snapshot import Loss, Pin, StateKind
-from perdure.ports.keeper import EndedError, aside_of
+from perdure.model.replica import SERVING, State
+from perdure.model.rollback import Outcome, Rollback, undoable
+from perdure.model.snapshot import Pin, StateKind
+from perdure.ports.keeper import aside_of
 from perdure.recover import take_over
 
 LOOK_S = 0.2
-PLAN_LASTS_S = 1800.0
-"""So long may somebody think about what would be lost."""
 UNDO_S = 7 * 86_400.0
 CONFLICTS_TOLD = 20
+TAKEN = SERVING | {State.DRAINING, State.ISOLATED}
+"""A replica in one of these states has answered its checks with the data that it has."""
+RESCUE_AGAIN_S, RESCUE_TRIES = 30.0, 5
 TRIES = 2
 """So many replicas in a row must fail with the older data before they are taken back."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What was found, and what would be done; `rollback` lacks its safety snapshot yet."""
-
-    rollback: Rollback
-    token: str
-    loss: Loss
-    taken_at: float
-    """Of the snapshot, or of when the state that is gone back to was replaced (Unix time)."""
-    made_at: float
-    """Monotonic."""
 
 
 @dataclass(slots=True)
@@ -72,6 +61,10 @@ class Rollbacks:
     """Service -> what was left beside the slots when it was tidied last."""
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
     """Service -> who works beside its slots: a plan, or what comes of the last one."""
+    _failures: dict[str, int] = field(default_factory=dict)
+    """Service -> failures of the owner's slot when its trial with older data began."""
+    _rescues: dict[str, tuple[int, int, float]] = field(default_factory=dict)
+    """Service -> of which rollback the lost rows are being written down, how often that was tried, when next."""
     _told: dict[str, str] = field(default_factory=dict)
     """Service -> what does not work just now."""
 
@@ -88,7 +81,7 @@ class Rollbacks:
             self._tidied.pop(name, None)
             await self._tidy(service)
             del self._tidied[name]  # there will be more
-            service.preserved.relied_on = frozenset({chosen.manifest.id})
+            service.preserved.relied_on |= {chosen.manifest.id}
             manifest = await self.preserver.keeper.restore(source, chosen.manifest.id, rollback.incoming)
             return await self._planned(service, slot, rollback, manifest.taken_at)
 
@@ -99,23 +92,24 @@ class Rollbacks:
 
     async def _plan_undo(self, name: str) -> dict[str, Any]:
         service, slot = self._owner(name)
-        last = service.desired.rollback
-        if last is None or last.outcome is not Outcome.DONE:
-            state = "nothing was rolled back" if last is None else f"{last.name} is {last.outcome.value}"
-            raise RefusedError(f"there is nothing to undo for {name}: {state}", f"perdure events {name}")
-        if self.preserver.clock.wall() >= last.undo_until:
-            hint = f"perdure restore {name} --to {last.safety}" if last.safety else f"perdure snapshot list {name}"
-            raise RefusedError(f"{last.name} cannot be undone any more: what it replaced is not kept", hint)
+        last = next(iter(undoable(service.desired.rollbacks, self.preserver.clock.wall())), None)
+        if last is None:
+            was = service.desired.rollback
+            hint = (
+                f"perdure restore {name} --to {was.safety}" if was and was.safety else f"perdure snapshot list {name}"
+            )
+            raise RefusedError(f"there is nothing to undo for {name}: nothing that was replaced is kept", hint)
         undo = self._next(service, slot, base=last.safety)
         rollback = replace(undo, incoming=last.outgoing, undoes=last.number)
         return await self._planned(service, slot, rollback, last.at)
 
-    async def carry_out(self, name: str, token: str) -> list[str]:
-        """Do what was planned; `token` must be the plan's. Returns when it is written down."""
+    async def carry_out(self, name: str, token: str, without_safety: bool = False) -> list[str]:
+        """Do what was planned; `token` must be the plan's. Returns when it is written down. `without_safety`: also if
+        what is live cannot be copied; it is kept as it is in any case."""
         async with self._alone(name):
-            return await self._carry_out(name, token)
+            return await self._carry_out(name, token, without_safety)
 
-    async def _carry_out(self, name: str, token: str) -> list[str]:
+    async def _carry_out(self, name: str, token: str, without_safety: bool) -> list[str]:
         service, slot = self._owner(name)
         plan = self._plans.get(name)
         again = f"perdure restore {name} --to ..., or: perdure undo {name}"
@@ -127,13 +121,13 @@ class Rollbacks:
             raise ConflictError(f"another slot of {name} is the owner now, or its data were exchanged", again)
         try:
             await self.preserver.at_rest(service)
-            rollback = replace(plan.rollback, safety=await self._saved(service, slot, plan.rollback))
+            safety = await self._saved(service, slot, plan.rollback, without_safety)
+            rollback = replace(plan.rollback, safety=safety)
             sentences = await self.controller.roll_back(name, rollback)
             await self.learned(self.controller.revision)
-        except BaseException:
-            service.preserved.held = False
-            raise
-        del self._plans[name]
+        finally:
+            service.preserved.held = False  # from now on the command itself holds it
+        self._plans.pop(name, None)
         safety = f" (snapshot {rollback.safety})" if rollback.safety else ""
         return [*sentences, f"what is live now is kept for 7 days{safety}: perdure undo {name}"]
 
@@ -196,21 +190,29 @@ class Rollbacks:
             self._told.pop(service.name, None)
 
     async def _watch(self, service: ServiceState) -> None:
+        """A replica has taken these data once it has answered its checks in this term; drained by command, it may get
+        no requests."""
         rollback, owner = service.desired.rollback, service.slots.get(service.term.owner or 0)
         if rollback is None or owner is None or rollback.number != service.term.rollback:
             return
         if rollback.outcome is Outcome.DONE and rollback.rescue_file and rollback.rescued is None:
-            await self._rescued(service, owner, rollback)
+            await self._rescue(service, owner, rollback)
         if rollback.outcome is not Outcome.OPEN:
+            self._failures.pop(service.name, None)
             return
+        failures = owner.history.failures
+        before = min(failures, self._failures.setdefault(service.name, failures))
+        self._failures[service.name] = before
+        replica = owner.replica
+        settled = replica is not None and replica.epoch == service.term.epoch and replica.state in TAKEN
         if service.term.data_epoch < rollback.data_epoch:
             sentence = f"{rollback.name} has failed: nothing was exchanged"
             await self._conclude(service, replace(rollback, outcome=Outcome.FAILED), sentence)
-        elif owner.serves:
+        elif settled or not rollback.trial:
             done = replace(rollback, outcome=Outcome.DONE, rescue_file=self._rescue_file(service, owner, rollback))
-            sentence = f"{rollback.name} is done: {owner.slot} serves {rollback.target}"
+            sentence = f"{rollback.name} is done: {owner.slot} has {rollback.target}"
             await self._conclude(service, done, sentence)
-        elif rollback.trial and owner.history.failures >= TRIES:
+        elif failures >= before + TRIES:
             await self._taken_back(service, owner, rollback)
 
     async def _taken_back(self, service: ServiceState, owner: SlotState, rollback: Rollback) -> None:
@@ -219,32 +221,39 @@ class Rollbacks:
         self.preserver.tell("D13", str(owner.slot), sentence, Severity.ALARM, {"rollback": rollback.name})
         next_one = self._next(service, owner, base="")
         back = replace(next_one, incoming=rollback.outgoing, undoes=rollback.number, trial=False)
+        await self.preserver.at_rest(service)
+        service.preserved.held = False
         await self.controller.roll_back(service.name, back)
         await self.learned(self.controller.revision)
 
+    async def _rescue(self, service: ServiceState, owner: SlotState, rollback: Rollback) -> None:
+        """Write down the rows that only the replaced state had; what does not work is tried again some times."""
+        number, tries, again_at = self._rescues.get(service.name, (rollback.number, 0, 0.0))
+        tries = tries if number == rollback.number else 0
+        if tries and self.preserver.clock.now() < again_at:
+            return
+        again_at = self.preserver.clock.now() + RESCUE_AGAIN_S
+        self._rescues[service.name] = (rollback.number, tries + 1, again_at)
+        try:
+            await self._rescued(service, owner, rollback)
+        except PerdureError as error:
+            if tries + 1 < RESCUE_TRIES:
+                raise
+            sentence = f"the rows that {rollback.name} lost could not be written to a file: {error.sentence}"
+            self.preserver.tell("D14", service.name, sentence, Severity.WARNING, {"hint": f"see {rollback.outgoing}"})
+            await self._conclude(service, replace(rollback, rescue_file=""), f"{rollback.name}: no rows can be rescued")
+
     async def _rescued(self, service: ServiceState, owner: SlotState, rollback: Rollback) -> None:
-        """Write down the rows that only the replaced state had; a state that cannot be read has none."""
         keeper, source = self.preserver.keeper, self.preserver.source(service, owner)
         then = f"{aside_of(source)}/{rollback.name}-then"
         kept = self._left(service)
-        rows = 0
-        try:
-            await keeper.tidy(source, sorted(kept))  # what an earlier daemon left of it
-            await keeper.restore(source, rollback.base, then)
-            rows = await keeper.rescue(
-                replace(source, directory=rollback.outgoing, pid=None), then, rollback.rescue_file
-            )
-        except EndedError:
-            raise  # another keeper does it
-        except PerdureError as error:
-            sentence = f"the rows that {rollback.name} lost could not be written to a file: {error.sentence}"
-            self.preserver.tell("D14", service.name, sentence, Severity.WARNING, {"hint": f"see {rollback.outgoing}"})
-            known = replace(rollback, rescue_file="")
-        else:
-            sentence = f"the {rows:,} rows that {rollback.name} lost can be put back: perdure rescue {service.name}"
-            self.preserver.tell("D15", service.name, sentence, facts={"rows": rows})
-            known = replace(rollback, rescued=rows)
-        await self._conclude(service, known, f"{rollback.name}: {rows:,} rows can be rescued")
+        await keeper.tidy(source, sorted(kept))  # what was left of it before
+        await keeper.restore(source, rollback.base, then)
+        replaced = replace(source, directory=rollback.outgoing, pid=None)
+        rows = await keeper.rescue(replaced, then, rollback.rescue_file)
+        sentence = f"the {rows:,} rows that {rollback.name} lost can be put back: perdure rescue {service.name}"
+        self.preserver.tell("D15", service.name, sentence, facts={"rows": rows})
+        await self._conclude(service, replace(rollback, rescued=rows), f"{rollback.name}: {rows:,} rows can be rescued")
         await keeper.tidy(source, sorted(kept))
 
     # How it is done
@@ -260,11 +269,16 @@ class Rollbacks:
         self._plans[service.name] = plan
         return document(service.name, plan)
 
-    async def _saved(self, service: ServiceState, slot: SlotState, rollback: Rollback) -> str:
+    async def _saved(self, service: ServiceState, slot: SlotState, rollback: Rollback, without_safety: bool) -> str:
         """Copy what is live; its id, or nothing when it is damaged, which may be why somebody goes back."""
         try:
             manifest = await self.preserver.take(service, slot)
-        except CorruptionError as error:
+        except PerdureError as error:
+            if not without_safety and not isinstance(error, CorruptionError):
+                hint = f"{error.hint}; or, to keep what is live only as it is: add --without-safety".removeprefix(
+                    "; or, "
+                )
+                raise UnavailableError(f"no safety snapshot can be taken: {error.sentence}", hint) from error
             sentence = f"no safety snapshot can be taken, so what is live is kept only as it is: {error.sentence}"
             self.preserver.tell("D17", str(slot.slot), sentence, Severity.WARNING)
             return ""
@@ -309,20 +323,28 @@ class Rollbacks:
 
     def _left(self, service: ServiceState) -> frozenset[str]:
         """What is kept beside the slots."""
-        plan, last = self._plans.get(service.name), service.desired.rollback
+        plan, wall = self._plans.get(service.name), self.preserver.clock.wall()
         kept = {plan.rollback.incoming} if plan is not None else set()
-        if last is not None and (self.preserver.clock.wall() < last.undo_until or last.outcome is Outcome.OPEN):
-            kept |= {last.incoming, last.outgoing, last.rescue_file}
+        for one in service.desired.rollbacks:
+            if wall < one.undo_until or one.outcome is Outcome.OPEN:
+                kept |= {one.incoming, one.outgoing, one.rescue_file}
         return frozenset(kept - {""})
+
+    def _needed(self, service: ServiceState) -> frozenset[str]:
+        """Snapshots that are restored sooner or later: that of a plan, and what the lost rows are told by."""
+        plan, last = self._plans.get(service.name), service.desired.rollback
+        bases = {plan.rollback.base} if plan is not None else set()
+        if last is not None and (last.outcome is Outcome.OPEN or (last.rescue_file and last.rescued is None)):
+            bases.add(last.base)
+        return frozenset(bases - {""})
 
     async def _tidy(self, service: ServiceState) -> None:
         """Remove what is not kept any longer, when that has changed."""
-        if service.name not in self._plans:
-            service.preserved.relied_on = frozenset()
+        service.preserved.relied_on = self._needed(service)
         kept = self._left(service)
         if self._tidied.get(service.name) == kept:
             return
-        for slot in service.slots.values():
+        for slot in list(service.slots.values()):
             await self.preserver.keeper.tidy(self.preserver.source(service, slot), sorted(kept))
         self._tidied[service.name] = kept
 
@@ -342,37 +364,3 @@ class Rollbacks:
         if slot is None:
             raise UnavailableError(f"no slot of {name} was active yet", f"perdure explain {name}")
         return service, slot
-
-
-def document(name: str, plan: Plan) -> dict[str, Any]:
-    """A plan as JSON."""
-    rollback = plan.rollback
-    return {
-        "service": name,
-        "token": plan.token,
-        "rollback": rollback.name,
-        "undoes": f"r{rollback.undoes}" if rollback.undoes is not None else None,
-        "snapshot": rollback.base if rollback.undoes is None else None,
-        "taken_at": plan.taken_at,
-        "loss": codec.encode(plan.loss),
-        "undo_until": rollback.undo_until,
-        "lasts_s": PLAN_LASTS_S,
-    }
-
-
-def told(service: ServiceState, wall: float) -> dict[str, Any] | None:
-    """What `status` says of the last rollback; None when there was none."""
-    last = service.desired.rollback
-    if last is None:
-        return None
-    return {
-        "name": last.name,
-        "outcome": last.outcome.value,
-        "target": last.target,
-        "undoes": f"r{last.undoes}" if last.undoes is not None else None,
-        "at": last.at,
-        "safety": last.safety or None,
-        "undo_s": round(max(0.0, last.undo_until - wall), 3) if last.outcome is Outcome.DONE else None,
-        "kept": last.outgoing if last.outcome is Outcome.DONE else None,
-        "rescued": last.rescued,
-    }

@@ -22,11 +22,11 @@ from dataclasses import dataclass, field
 from perdure.control import markers
 from perdure.control.tell import Tell
 from perdure.control.world import ServiceState, SlotState, World
-from perdure.model.errors import ConflictError, PerdureError
+from perdure.model.errors import ConflictError, PerdureError, UnavailableError
 from perdure.model.event import Severity
 from perdure.model.replica import SERVING, Slot, State
 from perdure.model.rollback import Rollback
-from perdure.model.snapshot import Manifest, Proof
+from perdure.model.snapshot import Manifest, Pin, Proof
 from perdure.ports.clock import Clock
 from perdure.ports.keeper import EndedError, Keeper, Source
 from perdure.ports.role import Roles
@@ -37,6 +37,7 @@ LOOK_S = 0.5
 CAUGHT_UP_S_MAX = 60.0
 """So long may the last copy before a takeover take."""
 UNSAVED_AGAIN_S = 30.0
+ASIDE_S = 7 * 86_400.0
 
 
 @dataclass(slots=True)
@@ -52,8 +53,6 @@ class Preserver:
     touch: Callable[[str], None]
     tell: Tell
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
-    _recovered: set[str] = field(default_factory=set)
-    """Slots that were looked at since the daemon started: a switch may have been cut short."""
     _saved_at: dict[str, float] = field(default_factory=dict)
     _unfit: dict[str, str] = field(default_factory=dict)
     """Why a slot was not made active the last time, so that it is told once."""
@@ -153,7 +152,6 @@ class Preserver:
 
     async def exchanged(self, service: ServiceState, slot: SlotState, rollback: Rollback) -> bool | None:
         """Put older data into a slot where nobody runs. False: it has what it had; None: that is not known yet."""
-        service.preserved.held = False
         try:
             if rollback.slot != slot.slot.number or rollback.data_epoch <= service.term.data_epoch:
                 raise ConflictError(f"another slot, or another history, than when {rollback.name} was planned")
@@ -165,19 +163,25 @@ class Preserver:
             sentence = f"its data could not be exchanged, and it serves what it had: {error.sentence}"
             self.tell("D12", str(slot.slot), sentence, Severity.ALARM, {"hint": error.hint})
             return False
+        service.preserved.settled.add(slot.slot.number)
         service.preserved.attempt = None  # those who stand by need a snapshot of the new history at once
         return True
 
     async def take(self, service: ServiceState, slot: SlotState) -> Manifest:
-        """Take a snapshot of a slot now."""
+        """Take a snapshot of a slot now; one of another slot than the owner's stands aside, and is kept for a week."""
         term = service.term
         manifest = await self.keeper.take(self.source(service, slot), term.epoch, term.data_epoch)
+        if slot.slot.number != term.owner:
+            pin = Pin(self.clock.wall() + ASIDE_S, snapshot.ASIDE)
+            await self.keeper.note(service.name, manifest.id, pin, None)
         service.preserved.kept = tuple(await self.keeper.kept(service.name))
         return manifest
 
     async def prove(self, service: ServiceState, chosen: str) -> Proof:
         """Restore a snapshot aside, and note what came of it."""
-        slot = service.slots[service.term.owner or 1]
+        slot = service.slots.get(service.term.owner or 1)
+        if slot is None:
+            raise UnavailableError(f"no slot of {service.name} can restore it now", f"perdure explain {service.name}")
         proof = await self.keeper.prove(self.source(service, slot), chosen)
         service.preserved.kept = tuple(await self.keeper.kept(service.name))
         return proof
@@ -185,7 +189,8 @@ class Preserver:
     def source(self, service: ServiceState, slot: SlotState) -> Source:
         """A slot's state, for the keeper."""
         declared, replica = service.desired.service, slot.replica
-        assert declared.state is not None
+        if declared.state is None or self.world.services.get(service.name) is not service:
+            raise UnavailableError(f"{service.name} declares no state any more", "perdure status")
         process = replica.process if replica is not None and slot.live else None
         return Source(
             declared.name,
@@ -208,25 +213,27 @@ class Preserver:
     # What is due
 
     async def _known(self, service: ServiceState) -> None:
-        """Learn what is kept, and complete what an earlier daemon left half done in slots where nobody runs."""
+        """Complete what an earlier daemon left half done in slots where nobody runs, then learn what is kept."""
+        for number in range(1, service.desired.replicas + 1):
+            self.world.slot(Slot(service.name, number))
+        unsettled = [slot for number, slot in service.slots.items() if number not in service.preserved.settled]
+        for slot in unsettled:
+            if not slot.live:
+                await self.keeper.recover(self.source(service, slot))
+            service.preserved.settled.add(slot.slot.number)
+            self.touch(service.name)
         if not service.preserved.known:
             service.preserved.kept = tuple(await self.keeper.kept(service.name))
             service.preserved.known = True
-        for slot in service.slots.values():
-            name = str(slot.slot)
-            if name in self._recovered:
-                continue
-            self._recovered.add(name)
-            source = self.source(service, slot)
-            if not slot.live:
-                await self.keeper.recover(source)
+        for slot in unsettled:
             if slot.slot.number != service.term.owner:
                 await self._look_up(service, slot)
 
     async def _taken(self, service: ServiceState) -> None:
         """Take a snapshot of the active replica when one is due."""
         preserved, keeping = service.preserved, service.desired.service.state
-        assert keeping is not None
+        if keeping is None:
+            return
         due_at = snapshot.due(preserved.attempt, keeping.every_s, self.jitter())
         owner = service.slots.get(service.term.owner or 0)
         serves = owner is not None and owner.replica is not None and owner.replica.state in SERVING
@@ -263,7 +270,8 @@ class Preserver:
     async def _proven(self, service: ServiceState) -> None:
         """Restore a snapshot aside, when the last proof is too old."""
         keeping = service.desired.service.state
-        assert keeping is not None
+        if keeping is None:
+            return
         chosen = snapshot.drill(service.preserved.kept, keeping, self.clock.wall())
         if chosen is None or service.term.owner is None:
             return
@@ -310,7 +318,8 @@ class Preserver:
 
     async def _swept(self, service: ServiceState) -> None:
         preserved, keeping = service.preserved, service.desired.service.state
-        assert keeping is not None
+        if keeping is None:
+            return
         in_use = {manifest.id for manifest in preserved.applied.values()} | preserved.relied_on
         gone = snapshot.surplus(preserved.kept, keeping, in_use, self.clock.wall())
         if gone:
@@ -328,7 +337,7 @@ class Preserver:
     def _owners(self, service: ServiceState) -> list[Manifest]:
         """All snapshots of the owner's slot in the present history."""
         active, history = f"{service.name}/{service.term.owner}", service.term.data_epoch
-        found = [one.manifest for one in service.preserved.kept]
+        found = [one.manifest for one in service.preserved.kept if not snapshot.aside(one)]
         return [one for one in found if one.slot == active and one.data_epoch == history]
 
     def _stands_by(self, slot: SlotState) -> bool:

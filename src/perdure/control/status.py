@@ -6,7 +6,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from perdure.control import going_back, keepsakes
+from perdure.control import keepsakes, rollback_documents
 from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import digest, probe, sampled, stall, suspect, traffic
 from perdure.model.evidence import MEASURED, EvidenceClass
@@ -154,7 +154,7 @@ def _service(service: ServiceState, now: float, wall: float) -> dict[str, Any]:
 
 
 def _kept(service: ServiceState, wall: float) -> dict[str, Any]:
-    return {"data": keepsakes.told(service, wall), "rollback": going_back.told(service, wall)}
+    return {"data": keepsakes.told(service, wall), "rollback": rollback_documents.told(service, wall)}
 
 
 def _owned(service: ServiceState) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def decide(facts: Facts, now: float) -> Plan:
     told = frozenset(sign for sign in shared_at if f"{service.name} {isolate.shared_key(sign)}" in facts.told)
     common = common_causes(standings, desired.serving)
     duty = _duty(facts, now)
-    room = replicate.Room(facts.dependencies_ready, duty.runs, duty.leaving)
+    room = replicate.Room(facts.dependencies_ready, duty.runs, duty.leaving, duty.stays)
     found = [
         *duty.decisions,
         *isolate.decide(standings, desired.serving, isolate.Shared(shared, shared_now, told, common)),

@@ -107,6 +107,8 @@ class Preserved:
 
     kept: tuple[Kept, ...] = ()
     known: bool = False
+    settled: set[int] = field(default_factory=set)
+    """Slots of which it is known since the daemon started that their data are whole: an exchange may be cut short."""
     applied: dict[int, Manifest] = field(default_factory=dict)
     """Slot number -> the snapshot that its state was brought to last; not of the owner's slot, which is beyond it."""
     current_at: dict[int, float] = field(default_factory=dict)
@@ -321,6 +323,7 @@ def _standing(service: ServiceState, slot: SlotState, silence: vantage.Silence |
         told=slot.told,
         deaf=slot.refusals >= TOLD_MAX,
         unsaved=slot.unsaved,
+        unsettled=service.desired.service.state is not None and slot.slot.number not in service.preserved.settled,
         data_epoch=_data_epoch(service, slot),
         behind_s=_behind_s(service, slot, now),
         in_flight=in_flight(service, replica) if leaving and replica is not None else None,

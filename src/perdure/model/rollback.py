@@ -6,6 +6,7 @@ anything to guess: until then the exchange is made again, which changes nothing 
 Neighbours: `control.going_back` plans, watches and undoes, `recover.take_over` decides when, `control.own` does it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -16,7 +17,7 @@ class Outcome(StrEnum):
     OPEN = "open"  # it is being carried out, or on trial: nobody has served with these data yet
     DONE = "done"
     FAILED = "failed"  # nothing was exchanged
-    TAKEN_BACK = "taken back"  # nobody could serve with these data
+    TAKEN_BACK = "taken back"  # nobody could serve with these data; another rollback puts back what they replaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +59,12 @@ class Rollback:
     def target(self) -> str:
         """What it goes back to, in words."""
         return f"what r{self.undoes} had replaced" if self.undoes is not None else self.base
+
+
+def undoable(rollbacks: Sequence[Rollback], wall: float) -> list[Rollback]:
+    """Those that can be undone at `wall` (Unix time), the last one first: carried out, what they replaced is kept, and
+    no other one has put that back."""
+    undone = {one.undoes for one in rollbacks if one.outcome is not Outcome.FAILED}
+    carried_out = (Outcome.DONE, Outcome.TAKEN_BACK)
+    found = [one for one in rollbacks if one.outcome in carried_out and wall < one.undo_until]
+    return sorted((one for one in found if one.number not in undone), key=lambda one: -one.number)

@@ -29,6 +29,8 @@ class Desired:
     """The last command that another slot be active."""
     rollback: Rollback | None = None
     """The last command to go back to older data."""
+    earlier: tuple[Rollback, ...] = ()
+    """Those before it of which something is still kept."""
     drained: tuple[int, ...] = ()
     """Slots that get no traffic because a person said so."""
     stopped: bool = False
@@ -37,6 +39,11 @@ class Desired:
     def serving(self) -> int:
         """How many replicas should get requests."""
         return min(1, self.replicas) if self.service.one_active else self.replicas
+
+    @property
+    def rollbacks(self) -> tuple[Rollback, ...]:
+        """All that are remembered, the oldest first."""
+        return (*self.earlier, self.rollback) if self.rollback is not None else self.earlier
 
     def generation_of(self, number: int) -> int:
         """The generation that a replica in slot `number` must have."""
@@ -134,6 +141,8 @@ class Standing:
     """It was told several times, and did not take it."""
     unsaved: bool = False
     """It holds changes of a former term that nobody has copied yet."""
+    unsettled: bool = False
+    """Nobody has looked yet whether an exchange of its data was cut short: nothing may start on them."""
     data_epoch: int = 0
     behind_s: float = 0.0
     """How much of the present its state lacks."""

@@ -35,6 +35,8 @@ class Room:
     """Slots that may have a process; of a cold active-passive service one alone does."""
     leaving: Collection[int] = ()
     """Slots whose replica is being handed over: it stays out of traffic."""
+    stays: Collection[int] = ()
+    """Slots that are not wanted, but whose replica nobody can replace."""
 
 
 def decide(desired: Desired, standings: Sequence[Standing], room: Room, now: float) -> list[Decision]:
@@ -52,7 +54,8 @@ def next_step_at(desired: Desired, standings: Sequence[Standing], room: Room, no
         if standing.live and standing.state_is(State.DRAINING) and standing.replica is not None:
             instants.append(standing.replica.since_at + desired.service.restart.drain_timeout_s)
         elif not standing.live:
-            if not (desired.wants(standing.slot.number) and standing.slot.number in room.runs):
+            number = standing.slot.number
+            if not (desired.wants(number) or number in room.stays) or number not in room.runs:
                 continue
             instants.append(_start_at(desired, standing))
         elif standing.replica is not None and standing.state_is(State.READY):
@@ -65,10 +68,11 @@ def next_step_at(desired: Desired, standings: Sequence[Standing], room: Room, no
 def _slot(desired: Desired, standing: Standing, room: Room, now: float) -> Decision | None:
     number, replica = standing.slot.number, standing.replica
     if replica is None or not standing.live:
-        may = desired.wants(number) and number in room.runs and room.dependencies_ready
+        wanted = desired.wants(number) or number in room.stays
+        may = wanted and number in room.runs and room.dependencies_ready
         due = may and now >= _start_at(desired, standing)
         return _decision("P01", standing, "starts a replica", Begin(standing.slot)) if due else None
-    if not desired.wants(number):
+    if not desired.wants(number) and number not in room.stays:
         return _leave(desired, standing, now, "P02", "is no longer wanted")
     leaves = standing.state_is(State.DRAINING) and standing.fills_soon
     if (desired.outdated(replica) or leaves) and not standing.serving:

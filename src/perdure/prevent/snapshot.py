@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from perdure.model import backoff
 from perdure.model.snapshot import Keeping, Kept
 
+ASIDE = "what a slot held that was not the owner's"
+"""Why such a snapshot is pinned: it is in no line with the others."""
 RETRY_S = 5.0
 RETRY_S_MAX = 300.0
 DRILL_MARGIN = 0.9
@@ -79,6 +81,11 @@ def _unchanged(kept: Sequence[Kept]) -> set[str]:
     ordered = [one.manifest for one in sorted(kept, key=_age)]
     threes = zip(ordered, ordered[1:], ordered[2:], strict=False)
     return {one.id for before, one, after in threes if before.digest == one.digest == after.digest}
+
+
+def aside(kept: Kept) -> bool:
+    """Whether it is of a slot that was not the owner's when it was taken."""
+    return kept.pin is not None and kept.pin.why == ASIDE
 
 
 def newest(kept: Sequence[Kept]) -> set[str]:

@@ -50,6 +50,8 @@ class Plan:
     runs: frozenset[int] = frozenset()
     leaving: frozenset[int] = frozenset()
     """Slots that keep getting no requests: their replica is being handed over."""
+    stays: frozenset[int] = frozenset()
+    """The owner's slot, when it is no longer wanted and nobody can take over from it."""
 
 
 def decide(desired: Desired, standings: Sequence[Standing], term: Term, now: float) -> Plan:
@@ -78,6 +80,9 @@ def decide(desired: Desired, standings: Sequence[Standing], term: Term, now: flo
         return Plan(taken, runs - {owner.slot.number})
     if owner.state_is(State.PASSIVE):
         return Plan(_promote(desired, owner, term), runs)
+    if not desired.wants(owner.slot.number):
+        stays = frozenset[int]() if term.busy else frozenset({owner.slot.number})
+        return Plan(_unheeded(desired, standings, owner, term), runs | stays, stays=stays)
     return Plan(_unheeded(desired, standings, owner, term), runs)
 
 
@@ -91,9 +96,10 @@ def _runs(desired: Desired, standings: Sequence[Standing], term: Term) -> frozen
     wanted = {one.slot.number for one in standings if desired.wants(one.slot.number)} if term.epoch else set()
     unsaved = {one.slot.number for one in standings if one.unsaved}
     active = {term.owner} if term.owner is not None and term.holds and not term.busy else set()
+    unsettled = {one.slot.number for one in standings if one.unsettled and not one.live}
     if desired.service.standby is Standby.WARM:
-        return frozenset(wanted - {term.owner} - unsaved | active & wanted)
-    return frozenset(active & wanted)
+        return frozenset((wanted - {term.owner} - unsaved | active & wanted) - unsettled)
+    return frozenset(active & wanted - unsettled)
 
 
 def _is_older(standing: Standing, term: Term) -> bool:
@@ -165,7 +171,7 @@ def _takes_over(desired: Desired, standings: Sequence[Standing], owner: Standing
 def _unheeded(desired: Desired, standings: Sequence[Standing], owner: Standing, term: Term) -> tuple[Decision, ...]:
     """Tell that a command cannot be carried out now, and why."""
     command = _command(desired, term)
-    if command is None:
+    if command is None and desired.wants(owner.slot.number):
         return ()
     heir = _heir(desired, standings, owner, command, needless=True)
     return (_refused(desired, heir),) if heir.refusal else ()

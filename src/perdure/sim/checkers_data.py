@@ -60,6 +60,9 @@ class NothingLost(Watcher):
         held = set(world.daemon.machine.states.states.get(str(runs.slot), ()))
         missing = {word: at for word, at in book.words.items() if word not in held}
         if not missing:
+            agent = world.daemon.agent
+            if agent is not None and not agent.world.services[runs.slot.service].lossy:
+                book.unreadable_at = None  # it could be copied since
             return
         newest = max(book.words.values())
         if book.unreadable_at is None:
