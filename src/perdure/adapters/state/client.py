@@ -41,6 +41,7 @@ class Worker:
         task = asyncio.create_task(self._done(protocol.Call(name, arguments)), name=f"{name} of {self._service}")
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
+        task.add_done_callback(_heard)
         return await asyncio.shield(task)
 
     async def close(self) -> None:
@@ -123,6 +124,12 @@ class Worker:
     def _kill(self, process: Process) -> None:
         with suppress(ProcessLookupError):
             process.kill()
+
+
+def _heard(call: asyncio.Task[Any]) -> None:
+    """How a call failed is nobody's business when its caller gave up before: asyncio must not complain about it."""
+    if not call.cancelled():
+        call.exception()
 
 
 class Shelves:
