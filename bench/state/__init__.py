@@ -78,6 +78,7 @@ async def run(extent: Extent, directory: Path) -> Report:
     if not PROGRAM.exists():
         raise BenchError("litestream is not installed (pip install 'perdure[bench]')")
     absent = copiers.missing()
+    loads = [os.getloadavg()[0]]
     with Ward(directory) as ward:
         stage = await asyncio.to_thread(_built, extent, directory, ward, absent)
         found = Found(stage.live.stat().st_size)
@@ -89,8 +90,10 @@ async def run(extent: Extent, directory: Path) -> Report:
             for side in stage.sides:
                 await side.close()
         await _killed(stage, extent, found)
-    gone = [f"{name} is not installed here, and was not measured." for name in sorted(absent)]
-    return results.report(found, [side.name for side in stage.sides], (*NOTES, *gone))
+    loads.append(os.getloadavg()[0])
+    more = [f"{name} is not installed here, and was not measured." for name in sorted(absent)]
+    more.append(f"Load of the machine (1 min): {loads[0]:.1f} before, {loads[1]:.1f} after.")
+    return results.report(found, [side.name for side in stage.sides], (*NOTES, *more))
 
 
 def _built(extent: Extent, directory: Path, ward: Ward, absent: set[str]) -> Stage:

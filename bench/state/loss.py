@@ -25,6 +25,7 @@ from bench.state.copiers import Perdure, Sqlite
 from bench.state.litestream import Litestream
 from bench.state.writer import Writer
 from perdure.control.preserve import LOOK_S
+from perdure.model.errors import UnavailableError
 from perdure.model.snapshot import Manifest
 from perdure.prevent import snapshot
 
@@ -33,6 +34,7 @@ RATE = 200.0
 REST_S_MAX = 4.0
 """Between a finished copy and the kill, at most."""
 LISTEN_S = 0.02
+TRIES_MAX = 20
 PATIENCE_S = 30.0
 """Whoever has finished no copy by then will not."""
 GIVEN_UP = 2
@@ -184,8 +186,13 @@ class Snapshots:
             os.kill(self._perdure.pid(), signal.SIGKILL)
 
     async def after(self) -> None:
-        """Wait for its end."""
+        """Wait for its end, and until another process answers: who asks the dead one is told to try again."""
         await _ended(self._task)
+        for _ in range(TRIES_MAX):
+            with suppress(UnavailableError):
+                await self._perdure.keepers.kept(copiers.SERVICE)
+                return
+        raise BenchError("the keeper does not come back")
 
     async def last_copy(self) -> None:
         """What the daemon does when the active replica is dead and its directory is not."""
