@@ -14,6 +14,8 @@ from pathlib import Path
 
 import apsw
 
+from bench.processes import BenchError
+
 NAME = "data.db"
 SCHEMA = """
 CREATE TABLE orders (id INTEGER PRIMARY KEY, customer INTEGER NOT NULL, changed_at REAL NOT NULL, note TEXT NOT NULL);
@@ -21,7 +23,7 @@ CREATE INDEX orders_by_customer ON orders (customer);
 CREATE TABLE acknowledged (n INTEGER PRIMARY KEY, at REAL NOT NULL, note TEXT NOT NULL);
 """
 CUSTOMERS = 100_000
-OTHER_BYTES = 62
+OTHER_BYTES = 54
 """What a row takes beside its note, the index and what is left empty in its page included."""
 NUMBER_BYTES = 16
 WORDS = 4_000
@@ -124,17 +126,28 @@ def looks_like(path: Path) -> tuple[object, ...]:
     return tuple(row)
 
 
-def acknowledged(path: Path, until: int) -> tuple[int, float | None]:
-    """How many of the rows that were acknowledged up to this number are there, and when the newest was written (Unix
-    time).
+def acknowledged(path: Path, until: int) -> int:
+    """How many of the rows that were acknowledged up to this number are there. BenchError when one of them is missing
+    and a later one is not.
     """
     with closing(_opened(path)) as connection:
-        row = connection.execute("SELECT count(*), max(at) FROM acknowledged WHERE n <= ?", (until,)).fetchone()
+        row = connection.execute(
+            "SELECT count(*), coalesce(max(n), 0) FROM acknowledged WHERE n <= ?", (until,)
+        ).fetchone()
     assert row is not None
-    count, newest = row
+    count, last = row
     assert isinstance(count, int)
-    assert newest is None or isinstance(newest, float)
-    return count, newest
+    if count != last:
+        raise BenchError(f"{path} has {count} of the {last} rows up to its last one")
+    return count
+
+
+def written_at(path: Path, number: int) -> float:
+    """When a row was written (Unix time)."""
+    with closing(_opened(path)) as connection:
+        at = connection.execute("SELECT at FROM acknowledged WHERE n = ?", (number,)).get
+    assert isinstance(at, float)
+    return at
 
 
 def _opened(path: Path) -> apsw.Connection:

@@ -1,6 +1,6 @@
 """What is lost when it ends at any moment: rows that were acknowledged and are not in the newest copy.
 
-A trial: the writer writes, copies are made in the background each second; once one was completed, a random while
+A trial: the writer writes, copies are made in the background each second; once two were completed, a random while
 passes, and the writer and whoever copies are killed (SIGKILL) in the same instant, as if the machine were lost and only
 finished copies survived. The newest one is restored and its rows are counted. For Perdure that is half of the trial:
 the keeper is then asked for one last copy of what the dead writer left, as the daemon does it before another slot takes
@@ -32,11 +32,13 @@ from perdure.prevent import snapshot
 EVERY_S = 1.0
 RATE = 200.0
 REST_S_MAX = 4.0
-"""Between a finished copy and the kill, at most."""
+"""Between the second finished copy and the kill, at most."""
+COPIES = 2
+"""The first one may have begun before the first row was written."""
 LISTEN_S = 0.02
 TRIES_MAX = 20
 PATIENCE_S = 30.0
-"""Whoever has finished no copy by then will not."""
+"""Whoever has not finished them by then will not."""
 GIVEN_UP = 2
 """So many trials in which no copy was finished are enough."""
 
@@ -49,8 +51,8 @@ class Lost:
 
     acknowledged: int
     rows: int | None
-    behind_s: float | None
-    """From the newest row that is in the copy to the kill."""
+    seconds: float | None
+    """From the first lost row to the kill."""
 
 
 class Copying(Protocol):
@@ -116,10 +118,10 @@ async def _killed(copying: Copying, rng: random.Random) -> _Struck:
     try:
         began_at = time.monotonic()
         await _until(lambda: writer.last, PATIENCE_S)
-        before = copying.finished()
-        await _until(lambda: copying.finished() > before, PATIENCE_S - (time.monotonic() - began_at))
+        enough = copying.finished() + COPIES
+        await _until(lambda: copying.finished() >= enough, PATIENCE_S - (time.monotonic() - began_at))
         await asyncio.sleep(rng.uniform(0.0, REST_S_MAX))
-        copied = copying.finished() > before
+        copied = copying.finished() >= enough
     finally:
         writer.kill()
         copying.kill()
@@ -153,9 +155,12 @@ async def _counted(copying: Copying, struck: _Struck, directory: Path) -> Lost:
         return Lost(struck.acknowledged, None, None)
     target = directory / "restored.db"
     await copying.restore(target)
-    count, newest = await asyncio.to_thread(database.acknowledged, target, struck.acknowledged)
+    count = await asyncio.to_thread(database.acknowledged, target, struck.acknowledged)
     await asyncio.to_thread(cost.clear, directory, "restored.db*")
-    return Lost(struck.acknowledged, struck.acknowledged - count, None if newest is None else struck.at - newest)
+    if count == struck.acknowledged:
+        return Lost(count, 0, 0.0)
+    first_at = await asyncio.to_thread(database.written_at, copying.live, count + 1)
+    return Lost(struck.acknowledged, struck.acknowledged - count, struck.at - first_at)
 
 
 class Snapshots:

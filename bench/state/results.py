@@ -8,10 +8,11 @@ from typing import Any
 from bench.report import Report
 from bench.state.cost import Cost
 from bench.state.database import Shape
-from bench.state.loss import EVERY_S, Lost
+from bench.state.loss import COPIES, EVERY_S, PATIENCE_S, Lost
 
 OURS = "Perdure"
 ABSENT = "-"
+TOO_FEW = f"under {COPIES} copies in {PATIENCE_S:g} s"
 PREVIEW_S_MAX = 3.0
 KEPT_SHARE_MAX = 0.15
 UNDO_S_MAX = 5.0
@@ -99,7 +100,7 @@ def aims(found: Found) -> list[str]:
     previews = [one for times in found.preview_s.values() for one in times]
     kept = [one.kept_bytes for costs in found.following.values() for one in costs.get(OURS, ())]
     share = max(kept) / found.size_bytes
-    machine = [one.behind_s for one in found.machine_lost.get(OURS, ()) if one.behind_s is not None]
+    machine = [one.seconds for one in found.machine_lost.get(OURS, ()) if one.seconds is not None]
     allowed_s = EVERY_S + max(found.snapshot_s, default=0.0)
     lost = [one.rows for one in found.process_killed.get(OURS, ())]
     told = [
@@ -176,9 +177,9 @@ def _rows_lost(trials: Sequence[Lost] | None) -> str:
     rows = [one.rows for one in trials if one.rows is not None]
     never = len(trials) - len(rows)
     if not rows:
-        return f"no copy ended, {never} of {never}"
-    return both(rows, "{:.0f}") + (f", {never} of {len(trials)} times no copy ended" if never else "")
+        return f"{TOO_FEW}, {never} of {never} times"
+    return both(rows, "{:.0f}") + (f"; {TOO_FEW}, {never} of {len(trials)} times" if never else "")
 
 
 def _seconds_lost(trials: Sequence[Lost] | None) -> str:
-    return both([one.behind_s for one in trials or () if one.behind_s is not None], "{:.1f}")
+    return both([one.seconds for one in trials or () if one.seconds is not None], "{:.1f}")

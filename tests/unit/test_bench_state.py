@@ -1,10 +1,13 @@
 """How the bench of the state counts: what was changed, what is lost, and which aims are met, without any keeper."""
 
 import time
+from contextlib import closing
 from pathlib import Path
 
+import apsw
 import pytest
 from bench import state
+from bench.processes import BenchError
 from bench.state import cost, database, litestream, results
 from bench.state.cost import Cost
 from bench.state.database import Changed, Shape
@@ -95,8 +98,8 @@ def test_ratios_are_of_the_same_round() -> None:
 
 def test_who_finishes_no_copy_is_said_to() -> None:
     none, some = Lost(9, None, None), Lost(9, 4, 0.5)
-    assert results._rows_lost([none, none]) == "no copy ended, 2 of 2"
-    assert results._rows_lost([none, some]) == "4 / 4, 1 of 2 times no copy ended"
+    assert results._rows_lost([none, none]) == "under 2 copies in 30 s, 2 of 2 times"
+    assert results._rows_lost([none, some]) == "4 / 4; under 2 copies in 30 s, 1 of 2 times"
     assert results._seconds_lost([none, some]) == "0.5 / 0.5"
     assert results._seconds_lost([none]) == results._rows_lost(None) == "-"
 
@@ -115,7 +118,7 @@ def test_a_program_is_charged_with_its_cpu_and_with_what_it_writes(tmp_path: Pat
     assert cost.size(target) == 1_000_000
     assert spent.written_bytes in (0, *range(1_000_000, 1_200_000)), "none where nothing is written to a disk"
     assert spent.took_s > 0.0
-    with pytest.raises(state.BenchError, match="broken"):
+    with pytest.raises(BenchError, match="broken"):
         cost.ran(["sh", "-c", "echo broken; exit 3"], tmp_path / "log")
 
 
@@ -126,8 +129,14 @@ def test_what_a_killed_writer_has_acknowledged_is_in_its_database(file: Path) ->
         time.sleep(0.01)
     writer.kill()
     writer.bury()
-    count, newest = database.acknowledged(file, writer.last)
-    assert count == writer.last >= 20
-    assert newest is not None
-    assert newest <= time.time()
-    assert database.acknowledged(file, 5)[0] == 5
+    assert database.acknowledged(file, writer.last) == writer.last >= 20
+    assert database.acknowledged(file, 5) == 5
+    assert database.written_at(file, 1) < database.written_at(file, writer.last) < time.time()
+
+
+def test_a_copy_with_a_hole_is_no_copy_of_any_moment(file: Path) -> None:
+    with closing(apsw.Connection(str(file))) as connection:
+        connection.execute("INSERT INTO acknowledged VALUES (1, 1.0, ''), (3, 3.0, '')").fetchall()
+    assert database.acknowledged(file, 2) == 1
+    with pytest.raises(BenchError, match="2 of the 3 rows"):
+        database.acknowledged(file, 3)
