@@ -232,7 +232,7 @@ async def _killed(stage: Stage, extent: Extent, found: Found) -> None:
     for one in sides:
         lost = await loss.series(one, extent.trials, directory, one.name == OURS)
         found.machine_lost[one.name], found.process_killed[one.name] = lost
-    found.snapshot_s = [one.took_s for one in snapshots.taken]
+    found.snapshot_s = [one.took_s for one in snapshots.taken[1:]]
 
 
 async def _flushed(work: Callable[[], Awaitable[T]]) -> T:

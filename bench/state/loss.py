@@ -31,13 +31,13 @@ from perdure.prevent import snapshot
 
 EVERY_S = 1.0
 RATE = 200.0
-REST_S_MAX = 4.0
+REST_S_MAX = 3.0
 """Between the second finished copy and the kill, at most."""
 COPIES = 2
 """The first one may have begun before the first row was written."""
 LISTEN_S = 0.02
 TRIES_MAX = 20
-PATIENCE_S = 30.0
+PATIENCE_S = 20.0
 """Whoever has not finished them by then will not."""
 GIVEN_UP = 2
 """So many trials in which no copy was finished are enough."""

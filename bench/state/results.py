@@ -56,7 +56,7 @@ class Found:
     machine_lost: dict[str, list[Lost]] = field(default_factory=dict)
     process_killed: dict[str, list[Lost]] = field(default_factory=dict)
     snapshot_s: list[float] = field(default_factory=list)
-    """How long Perdure's snapshots took while rows were written."""
+    """How long Perdure's snapshots took while rows were written, without the first one, which copies all."""
 
 
 def report(found: Found, sides: Sequence[str], notes: Sequence[str], errors: Sequence[str] = ()) -> Report:

@@ -98,8 +98,8 @@ def test_ratios_are_of_the_same_round() -> None:
 
 def test_who_finishes_no_copy_is_said_to() -> None:
     none, some = Lost(9, None, None), Lost(9, 4, 0.5)
-    assert results._rows_lost([none, none]) == "under 2 copies in 30 s, 2 of 2 times"
-    assert results._rows_lost([none, some]) == "4 / 4; under 2 copies in 30 s, 1 of 2 times"
+    assert results._rows_lost([none, none]) == "under 2 copies in 20 s, 2 of 2 times"
+    assert results._rows_lost([none, some]) == "4 / 4; under 2 copies in 20 s, 1 of 2 times"
     assert results._seconds_lost([none, some]) == "0.5 / 0.5"
     assert results._seconds_lost([none]) == results._rows_lost(None) == "-"
 
