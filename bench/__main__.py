@@ -2,8 +2,8 @@
 
 `--quick` is for a look after a change (some ten minutes); without it the figures are those of the documents (some
 hours, most of them for the thousand simulated days). Names on the command line choose: traffic, failure, faults,
-takeover, control, days, detectors. The last one replays recorded heartbeats, which are not part of this repository,
-and so runs only with `--traces FOLDER`.
+takeover, state, control, days, detectors. The last one replays recorded heartbeats, which are not part of this
+repository, and so runs only with `--traces FOLDER`.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import control, days, detectors, failure, faults, takeover, traffic
+from bench import control, days, detectors, failure, faults, state, takeover, traffic
 from bench.processes import RESULTS, BenchError
 from bench.report import Report, publish
 
@@ -26,11 +26,11 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "names",
         nargs="*",
-        metavar="traffic|failure|faults|takeover|control|days|detectors",
+        metavar="traffic|failure|faults|takeover|state|control|days|detectors",
         help="which benches; all without",
     )
     parser.add_argument("--quick", action="store_true", help="fewer and shorter measurements")
-    parser.add_argument("--trials", type=int, help="of each fault (failure and takeover 30, faults 10)")
+    parser.add_argument("--trials", type=int, help="of each fault (failure and takeover 30, faults and state 10)")
     parser.add_argument("--side", action="append", default=[], help="failure, faults: only sides named so, or in part")
     numbers = [row.number for row in faults.catalogue.ROWS]
     named = [fault.name.lower() for fault in failure.Fault] + sorted({*numbers, *(one.split()[0] for one in numbers)})
@@ -51,12 +51,16 @@ def main(words: Sequence[str] | None = None) -> int:
     taken = takeover.QUICK if said.quick else takeover.Extent(processes=said.processes)
     if said.trials is not None:
         taken = dataclasses.replace(taken, trials=said.trials)
+    copied = state.QUICK if said.quick else state.Extent()
+    if said.trials is not None:
+        copied = dataclasses.replace(copied, trials=said.trials)
     kinds = [fault for fault in failure.Fault if fault.name.lower() in said.fault]
     benches: dict[str, Callable[[Path], Report]] = {
         "traffic": lambda directory: traffic.run(traffic.QUICK if said.quick else traffic.Extent(), directory),
         "failure": lambda directory: asyncio.run(failure.run(harm, directory, said.side, kinds)),
         "faults": lambda directory: asyncio.run(faults.run(many, directory, said.side, said.fault)),
         "takeover": lambda directory: asyncio.run(takeover.run(taken, directory)),
+        "state": lambda directory: asyncio.run(state.run(copied, directory)),
         "control": lambda directory: control.run(control.QUICK if said.quick else control.Extent(), directory),
         "days": lambda _: days.run(simulated),
     }

@@ -1,6 +1,7 @@
 """The keeper as the daemon has it: a process for each service, which may die at any time."""
 
 import asyncio
+import gc
 import os
 import secrets
 import signal
@@ -306,6 +307,23 @@ async def test_what_is_abandoned_has_no_effect_any_more(keeper: Keepers, tmp_pat
     await keeper.abandon("notes")
     await keeper.abandon("never asked")
     assert await keeper.kept("notes")
+
+
+async def test_a_call_that_fails_after_its_caller_gave_up_is_no_complaint_of_asyncio(
+    keeper: Keepers, tmp_path: Path
+) -> None:
+    complaints: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    of = source(tmp_path / "1", replace(COMMAND, take=("sh", "-c", "sleep 600; true")))
+    call = asyncio.create_task(keeper.take(of, 1, 1))
+    await until_a_command_runs()
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    worker().kill()
+    assert await keeper.kept("notes") == []
+    del call
+    gc.collect()
+    assert complaints == []
 
 
 async def test_closing_ends_what_is_going_on(tmp_path: Path) -> None:
