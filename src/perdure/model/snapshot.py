@@ -39,7 +39,8 @@ class Keeping:
     kind: StateKind
     path: str = "."
     every_s: float = 60.0
-    """Between two snapshots; what a crash may cost is this and the time that one takes."""
+    """Between two snapshots. What the loss of the directory, or of the machine, may cost is this and the time that one
+    takes; three times that time when it is more than half of this (`prevent.snapshot.due`)."""
     keep: int = 24
     """Snapshots that are kept beside those that are pinned, proven or in use."""
     consistency: Consistency = Consistency.PAUSE
