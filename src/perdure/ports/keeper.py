@@ -19,6 +19,10 @@ class EndedError(UnavailableError):
     """The keeper's process ended in a call: what was asked may have been done, or not."""
 
 
+class HalfwayError(UnavailableError):
+    """The state is between two, or it is not known to be whole: nobody may run on it until `recover` has answered."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """The state of one slot. `directory` is the slot's own (`$PERDURE_STATE`), absolute."""
