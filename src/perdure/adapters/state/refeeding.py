@@ -88,6 +88,12 @@ def recover(source: Source) -> bool | None:
         return False
 
 
+def needed(source: Source) -> tuple[Path, ...]:
+    """The directories that `recover` needs; CorruptionError when the journal is not to be believed."""
+    both = _load(source)
+    return () if both is None else tuple(one.directory for one in both)
+
+
 def _require_possible(source: Source, incoming: Place, outgoing: Place) -> None:
     if not incoming.live.exists():
         raise UnavailableError(f"there is nothing to switch to: {incoming.live}", "restore a snapshot aside first")
