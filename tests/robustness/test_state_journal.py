@@ -80,19 +80,26 @@ def test_every_death_in_a_switch_with_nothing_live_ends_with_nothing_or_the_new_
         slot.verify_tidy()
 
 
+def names_of_side(slot: Slot) -> tuple[Path, Path]:
+    return slot.incoming.directory / "side", slot.outgoing.directory / "side"
+
+
 def planted(slot: Slot, **changed: Path) -> None:
-    """A journal as somebody else would like it: the state in `live` is not exchanged yet."""
+    """A journal as somebody else would like it: the state in `live` is not exchanged yet; `side`: a second move."""
     names = {"live": slot.live.live, "incoming": slot.incoming.live, "outgoing": slot.outgoing.live} | changed
     file = journal.file_at(names["incoming"])
     move = journal.Move(names["live"], names["incoming"], names["outgoing"], None, file)
+    moves = [move]
+    if "side" in changed:
+        moves.append(journal.Move(changed["side"], *names_of_side(slot), None, None))
     tops = (changed.get("top", slot.incoming.directory), slot.outgoing.directory)
-    slot.live.journal.write_bytes(journal.Switch((move,), *tops).encode())
+    slot.live.journal.write_bytes(journal.Switch(tuple(moves), *tops).encode())
 
 
 def test_a_journal_that_names_what_is_not_the_slots_moves_nothing(slots: Iterator[Slot], tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("secret")
-    for number in range(6):
+    for number in range(8):
         slot = next(slots)
         changed = [
             {"incoming": secret},
@@ -101,6 +108,8 @@ def test_a_journal_that_names_what_is_not_the_slots_moves_nothing(slots: Iterato
             {"outgoing": tmp_path / "planted"},
             {"incoming": secret, "top": tmp_path},
             {"incoming": slot.incoming.directory / "../../../secret"},
+            {"live": slot.live.directory / "another"},
+            {"side": tmp_path / "planted"},
         ][number]
         planted(slot, **changed)
         with pytest.raises(CorruptionError, match="not of this slot; nothing was moved"):

@@ -1,5 +1,6 @@
 """The switch of live state: whatever happens in it, and wherever, the state is the old one or the new one."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -147,6 +148,62 @@ def test_a_disk_that_refuses_everything_from_some_moment_on_ends_halfway_or_in_o
             if slot.live.journal.exists():
                 verify_stale_journal_is_harmless(slot)
     assert outcomes == {"halfway", "old", "new"}
+
+
+class Unremoving(Disk):
+    """A disk that lets nothing be removed, and, if so told, nothing exchanged."""
+
+    def __init__(self, exchanges: bool) -> None:
+        self._exchanges = exchanges
+
+    def unlink(self, path: Path) -> None:
+        if path.exists():
+            raise OSError(errno.EIO, "the disk refuses", str(path))
+
+    def exchange(self, one: Path, other: Path) -> bool:
+        if not self._exchanges:
+            raise OSError(errno.EIO, "the disk refuses", str(one))
+        return super().exchange(one, other)
+
+
+def test_a_journal_that_cannot_be_removed_is_halfway_with_the_old_state_and_no_harm_with_the_new_one(
+    slots: Iterator[Slot],
+) -> None:
+    slot = next(slots)
+    with pytest.raises(HalfwayError):
+        slot.switch(Unremoving(exchanges=False))
+    assert slot.look(slot.live) == slot.old
+    with pytest.raises(HalfwayError):
+        switch.recover(slot.live, Unremoving(exchanges=False))
+    assert verify_recovered(slot, switch.recover(slot.live)) is False
+    slot = next(slots)
+    for _ in range(2):
+        slot.switch(Unremoving(exchanges=True))
+        assert switch.recover(slot.live, Unremoving(exchanges=True)) is True
+        assert slot.live.journal.exists()
+    assert switch.recover(slot.live) is True
+    slot.verify_new()
+
+
+def test_side_files_are_not_put_back_beside_another_database_than_theirs(tmp_path: Path) -> None:
+    slots = new_slots(tmp_path, KINDS["database"])
+    counting = Dying()
+    next(slots).switch(counting)
+    seen = 0
+    for number in range(1, counting.count + 1):
+        slot = next(slots)
+        with pytest.raises(Death):
+            slot.switch(Dying(after=number))
+        if not slot.outgoing.sides()[0].exists() or slot.outgoing.live.exists():
+            continue
+        seen += 1
+        other = slot.live.live.with_name("other")
+        other.write_bytes(b"another database")
+        other.rename(slot.live.live)
+        switch.recover(slot.live)
+        assert slot.live.live.read_bytes() == b"another database"
+        assert not slot.live.sides()[0].exists()
+    assert seen
 
 
 def verify_stale_journal_is_harmless(slot: Slot) -> None:

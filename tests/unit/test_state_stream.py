@@ -262,6 +262,9 @@ def test_what_is_broken_and_fed_half_is_fed_again_or_another_snapshot_is(tmp_pat
     other, kept = (Place.of(tmp_path / name, KEEPING) for name in ("another", "kept"))
     shutil.copytree(one.incoming.directory, other.directory)
     other.live.write_text("newer")
+    for impossible in ((Place.of(tmp_path / "nothing", KEEPING), kept), (other, other)):
+        with pytest.raises(HalfwayError):
+            refeeding.switch(one.source, *impossible)
     with pytest.raises(HalfwayError):
         refeeding.switch(one.source, other, kept)
     one.source = corrected(one.source)

@@ -13,7 +13,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from perdure.adapters.state import filesystem, journal, stream
@@ -35,17 +35,19 @@ def switch(source: Source, incoming: Place, outgoing: Place) -> None:
 
     UnavailableError, or OSError, when that fails: what was live is live, fed back if need be, and there is no journal.
     HalfwayError when it could not be fed back."""
-    begun = _load(source)
+    with _or_halfway(source):
+        begun = _load(source)
     # What was fed half and cannot be taken back is no reason not to feed another one.
-    superseded = begun is not None and _is_lost(begun) and begun[0] != incoming
+    superseded = begun is not None and _is_lost(begun) and incoming.live.exists()
     if not superseded:
         recover(source)
     if _done(incoming, outgoing):
         return
-    _require_possible(source, incoming, outgoing)
-    outgoing.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if superseded:
-        filesystem.write(_mark(outgoing), b"")
+    with _or_halfway(source) if superseded else nullcontext():
+        _require_possible(source, incoming, outgoing)
+        outgoing.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if superseded:
+            filesystem.write(_mark(outgoing), b"")
     try:
         document = {"incoming": str(incoming.directory), "outgoing": str(outgoing.directory)}
         filesystem.write(_journal(source), json.dumps(document).encode())
