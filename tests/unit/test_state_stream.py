@@ -275,6 +275,19 @@ def test_what_is_broken_and_fed_half_is_fed_again_or_another_snapshot_is(tmp_pat
         refeeding.switch(one.source, kept, other)
 
 
+def test_what_is_fed_half_is_put_right_before_a_switch_that_has_nothing_to_feed(tmp_path: Path) -> None:
+    one = Switching(tmp_path, restore="cat > state; echo half > state; false")
+    one.source = replace(one.source, keeping=replace(one.source.keeping, take=("false",)))
+    with pytest.raises(HalfwayError):
+        one.switch()
+    done = Place.of(tmp_path / "done", KEEPING)
+    done.directory.mkdir()
+    done.live.write_text("kept by a switch of before")
+    refeeding.switch(corrected(one.source), Place.of(tmp_path / "nothing", KEEPING), done)
+    assert one.live() == "new"
+    assert refeeding.recover(one.source) is None
+
+
 @pytest.mark.parametrize("lasting", [False, True], ids=["once", "from then on"])
 def test_an_error_means_the_old_state_success_the_new_one_and_else_it_is_halfway(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lasting: bool
