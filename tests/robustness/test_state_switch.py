@@ -5,27 +5,17 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import apsw
 import pytest
 
 from perdure.adapters.state import filesystem, switch
 from perdure.adapters.state.filesystem import Disk
 from perdure.adapters.state.place import Place
-from perdure.model.errors import ConflictError, CorruptionError, UnavailableError
-from perdure.model.snapshot import Keeping, StateKind
-
-CALLS = ("create", "rename", "exchange", "unlink", "mkdir", "rmdir", "sync")
-KINDS = {
-    "whole directory": Keeping(StateKind.FILES),
-    "directory below": Keeping(StateKind.FILES, path="data/inner"),
-    "database": Keeping(StateKind.SQLITE, path="notes.db"),
-    "database below": Keeping(StateKind.SQLITE, path="data/notes.db"),
-}
+from perdure.model.errors import ConflictError, UnavailableError
+from perdure.ports.keeper import HalfwayError
+from switching import KINDS, Death, Dying, DyingUnable, Slot, Unable, new_slots
 
 
 @pytest.fixture(autouse=True)
@@ -36,122 +26,6 @@ def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 writers = switch.writers
-
-
-class Death(BaseException):
-    """The process ends here."""
-
-
-class Dying(Disk):
-    """Dies before or after a system call, of which it counts all; `torn`: in the middle of writing."""
-
-    def __init__(self, before: int | None = None, after: int | None = None, error: int | None = None) -> None:
-        self.count = 0
-        self._before, self._after, self._error = before, after, error
-
-    def __getattribute__(self, name: str) -> Any:
-        method = super().__getattribute__(name)
-        return self._counted(name, method) if name in CALLS else method
-
-    def _counted(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        def called(*arguments: Any) -> Any:
-            self.count += 1
-            if self.count == self._before:
-                if name == "create":
-                    method(arguments[0], arguments[1][: len(arguments[1]) // 2])
-                raise Death
-            if self.count == self._error:
-                raise OSError(errno.EIO, "the disk refuses", str(arguments[0]))
-            result = method(*arguments)
-            if self.count == self._after:
-                raise Death
-            return result
-
-        return called
-
-
-class Unable(Disk):
-    """A system that cannot exchange two names."""
-
-    def exchange(self, one: Path, other: Path) -> bool:
-        return False
-
-
-class DyingUnable(Dying):
-    """The same, dying."""
-
-    def exchange(self, one: Path, other: Path) -> bool:
-        return False
-
-
-class Slot:
-    """A live state and a restored one; `state` says which of them is live, `OLD` or `NEW`, and fails for a mix."""
-
-    def __init__(self, directory: Path, keeping: Keeping) -> None:
-        self.keeping = keeping
-        self.live, self.incoming, self.outgoing = (
-            Place.of(directory / name, keeping) for name in ("1", "aside", "before")
-        )
-        for place, word in ((self.live, "old"), (self.incoming, "new")):
-            made = directory.parent / f"made-{word}"
-            if not made.exists():
-                self.fill(Place.of(made, keeping), word)
-            shutil.copytree(made, place.directory)
-        self.old, self.new = self.look(self.live), self.look(self.incoming)
-        assert self.old != self.new
-
-    def fill(self, place: Place, word: str) -> None:
-        if self.keeping.kind is StateKind.FILES:
-            (place.live / "sub").mkdir(parents=True)
-            (place.live / "sub" / "file").write_text(word)
-            (place.live / word).touch()
-        else:
-            place.live.parent.mkdir(parents=True)
-            with closing(apsw.Connection(str(place.live))) as connection:
-                connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(word == "old"))
-                connection.execute("PRAGMA journal_mode = WAL").fetchall()
-                connection.execute("PRAGMA synchronous = OFF").fetchall()
-                connection.execute(f"CREATE TABLE {word}(a); INSERT INTO {word} VALUES('{word}')").fetchall()
-        place.applied_mark.write_text(word)
-
-    def look(self, place: Place) -> dict[str, bytes]:
-        """All of the state, the mark and the side files, byte for byte."""
-        paths = [place.live, place.applied_mark, *place.sides()]
-        if place.live.is_dir():
-            paths += [path for path in place.live.rglob("*") if path.is_file() and not path.name.startswith(".")]
-        return {
-            os.path.relpath(path, place.directory): path.read_bytes() if path.is_file() else b""
-            for path in paths
-            if path.exists()
-        }
-
-    def switch(self, disk: Disk | None = None) -> None:
-        switch.switch(self.live, self.incoming, self.outgoing, disk)
-
-    def undo(self, disk: Disk | None = None) -> None:
-        switch.switch(self.live, self.outgoing, self.incoming, disk)
-
-    def verify_new(self) -> None:
-        assert self.look(self.live) == self.new
-        assert self.look(self.outgoing) == self.old
-        assert not self.incoming.live.exists()
-        self.verify_tidy()
-
-    def verify_old(self) -> None:
-        assert self.look(self.live) == self.old
-        assert self.look(self.incoming) == self.new
-        assert not self.outgoing.live.exists()
-        self.verify_tidy()
-
-    def verify_tidy(self) -> None:
-        assert list(self.live.directory.parent.rglob(".perdure-switch*")) == []
-
-
-def new_slots(tmp_path: Path, keeping: Keeping) -> Iterator[Slot]:
-    number = 0
-    while True:
-        number += 1
-        yield Slot(tmp_path / str(number), keeping)
 
 
 @pytest.fixture(params=KINDS, ids=str)
@@ -223,14 +97,128 @@ def test_death_in_the_recovery_of_a_death_changes_nothing(slots: Iterator[Slot],
                 break
 
 
-def test_an_error_of_any_system_call_leaves_the_old_or_the_new_state(slots: Iterator[Slot]) -> None:
+def test_after_an_error_the_old_state_is_whole_and_after_success_the_new_one(slots: Iterator[Slot]) -> None:
     counting = Dying()
     next(slots).switch(counting)
+    outcomes = set()
     for number in range(1, counting.count + 1):
         slot = next(slots)
-        with pytest.raises(OSError, match="the disk refuses"):
+        try:
             slot.switch(Dying(error=number))
-        verify_recovered(slot, switch.recover(slot.live))
+        except OSError as error:
+            assert "the disk refuses" in str(error)
+            outcomes.add("old")
+            slot.live.journal.with_name(f"{slot.live.journal.name}-new").unlink(missing_ok=True)
+            slot.verify_old()
+        else:
+            outcomes.add("new")
+            assert slot.look(slot.live) == slot.new
+            assert switch.recover(slot.live) in (None, True)
+            slot.verify_new()
+        slot.switch()
+        slot.verify_new()
+    assert outcomes == {"old", "new"}
+
+
+@pytest.mark.parametrize("kind", [Dying, DyingUnable], ids=["exchange", "two renames"])
+def test_a_disk_that_refuses_everything_from_some_moment_on_ends_halfway_or_in_one_of_both(
+    slots: Iterator[Slot], kind: type[Dying]
+) -> None:
+    counting = kind()
+    next(slots).switch(counting)
+    outcomes = set()
+    for number in range(1, counting.count + 1):
+        slot = next(slots)
+        try:
+            slot.switch(kind(error=number, refuses_on=True))
+        except HalfwayError as error:
+            outcomes.add("halfway")
+            assert "the disk refuses" in error.sentence
+            with pytest.raises(HalfwayError):
+                switch.recover(slot.live, kind(error=1, refuses_on=True))
+            verify_recovered(slot, switch.recover(slot.live))
+        except OSError:
+            outcomes.add("old")
+            assert not slot.live.journal.exists()
+            assert slot.look(slot.live) == slot.old
+        else:
+            outcomes.add("new")
+            assert slot.look(slot.live) == slot.new
+            assert slot.look(slot.outgoing) == slot.old
+            if slot.live.journal.exists():
+                verify_stale_journal_is_harmless(slot)
+    assert outcomes == {"halfway", "old", "new"}
+
+
+class Unremoving(Disk):
+    """A disk that lets nothing be removed, and, if so told, nothing exchanged."""
+
+    def __init__(self, exchanges: bool) -> None:
+        self._exchanges = exchanges
+
+    def unlink(self, path: Path) -> None:
+        if path.exists():
+            raise OSError(errno.EIO, "the disk refuses", str(path))
+
+    def exchange(self, one: Path, other: Path) -> bool:
+        if not self._exchanges:
+            raise OSError(errno.EIO, "the disk refuses", str(one))
+        return super().exchange(one, other)
+
+
+def test_a_journal_that_cannot_be_removed_is_halfway_with_the_old_state_and_no_harm_with_the_new_one(
+    slots: Iterator[Slot],
+) -> None:
+    slot = next(slots)
+    with pytest.raises(HalfwayError):
+        slot.switch(Unremoving(exchanges=False))
+    assert slot.look(slot.live) == slot.old
+    with pytest.raises(HalfwayError):
+        switch.recover(slot.live, Unremoving(exchanges=False))
+    assert verify_recovered(slot, switch.recover(slot.live)) is False
+    slot = next(slots)
+    for _ in range(2):
+        slot.switch(Unremoving(exchanges=True))
+        assert switch.recover(slot.live, Unremoving(exchanges=True)) is True
+        assert slot.live.journal.exists()
+    assert switch.recover(slot.live) is True
+    slot.verify_new()
+
+
+def test_side_files_are_not_put_back_beside_another_database_than_theirs(tmp_path: Path) -> None:
+    slots = new_slots(tmp_path, KINDS["database"])
+    counting = Dying()
+    next(slots).switch(counting)
+    seen = 0
+    for number in range(1, counting.count + 1):
+        slot = next(slots)
+        with pytest.raises(Death):
+            slot.switch(Dying(after=number))
+        if not slot.outgoing.sides()[0].exists() or slot.outgoing.live.exists():
+            continue
+        seen += 1
+        other = slot.live.live.with_name("other")
+        other.write_bytes(b"another database")
+        other.rename(slot.live.live)
+        switch.recover(slot.live)
+        assert slot.live.live.read_bytes() == b"another database"
+        assert not slot.live.sides()[0].exists()
+    assert seen
+
+
+def verify_stale_journal_is_harmless(slot: Slot) -> None:
+    """The service replaces its state, as a whole, before anybody recovers."""
+    for path in (slot.live.live, slot.live.applied_mark, *slot.live.sides()):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    slot.fill(slot.live, "third")
+    third = slot.look(slot.live)
+    assert switch.recover(slot.live) is True
+    assert slot.look(slot.live) == third
+    assert slot.look(slot.outgoing) == slot.old
+    slot.verify_tidy()
 
 
 def test_nothing_that_was_live_is_no_obstacle(slots: Iterator[Slot]) -> None:
@@ -275,18 +263,6 @@ def test_state_that_a_process_has_open_is_not_switched(slots: Iterator[Slot], mo
         child.communicate()
     slot.switch()
     slot.verify_new()
-
-
-def test_a_journal_that_cannot_be_read_stops_everything(slots: Iterator[Slot]) -> None:
-    slot = next(slots)
-    journal = switch._journal(slot.live)
-    journal.write_text("{")
-    with pytest.raises(CorruptionError, match="journal"):
-        switch.recover(slot.live)
-    with pytest.raises(CorruptionError, match="journal"):
-        slot.switch()
-    journal.unlink()
-    slot.verify_old()
 
 
 def test_the_log_of_the_old_database_is_never_beside_the_new_one(tmp_path: Path) -> None:

@@ -336,7 +336,7 @@ def commands(tmp_path: Path, before: str, after: str) -> Keeping:
 def test_the_services_own_commands_are_run_around_the_copy(tmp_path: Path) -> None:
     slot = Directory(tmp_path, commands(tmp_path, "cat file; echo frozen > file", "cat file; echo thawed > file"))
     (slot.place.live / "file").write_text("running\n")
-    content = slot.take()
+    content = slot.take(os.getpid())
     assert b"".join(content.read("file")) == b"frozen\n"
     assert (tmp_path / "said").read_text() == "running\nfrozen\n"
     assert (slot.place.live / "file").read_text() == "thawed\n"
@@ -348,8 +348,15 @@ def test_the_second_command_is_run_in_every_case(tmp_path: Path, before: str, mo
     if "yes" in before:
         monkeypatch.setattr(Mirror, "_exact", lambda *_: (_ for _ in ()).throw(UnavailableError("no room")))
     with pytest.raises(UnavailableError):
-        slot.take()
+        slot.take(os.getpid())
     assert (tmp_path / "said").read_text().endswith("thawed\n")
+
+
+def test_where_nobody_runs_there_is_nobody_whom_the_commands_could_hold(tmp_path: Path) -> None:
+    slot = Directory(tmp_path, commands(tmp_path, "false", "false"))
+    (slot.place.live / "file").write_text("at rest")
+    assert b"".join(slot.take().read("file")) == b"at rest"
+    assert not (tmp_path / "said").exists()
 
 
 def entry(path: str, kind: EntryKind = EntryKind.FILE, target: str = "") -> Entry:

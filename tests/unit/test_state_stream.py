@@ -1,6 +1,9 @@
 """State that only commands know: what they write is kept, what they read comes back, and what they say is told."""
 
+import errno
+import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +16,7 @@ from perdure.adapters.state import refeeding, stream
 from perdure.adapters.state.place import Place
 from perdure.model.errors import CorruptionError, UnavailableError
 from perdure.model.snapshot import Keeping, Manifest, StateKind
-from perdure.ports.keeper import Source
+from perdure.ports.keeper import HalfwayError, Source
 
 TAKE = ("sh", "-c", "cat state")
 RESTORE = ("sh", "-c", "cat > state")
@@ -213,6 +216,153 @@ def test_nothing_to_feed_and_a_broken_journal_are_said(tmp_path: Path) -> None:
         refeeding.switch(one.source, nothing, one.outgoing)
     with pytest.raises(UnavailableError, match="exists"):
         refeeding.switch(one.source, one.incoming, one.incoming)
-    (Path(one.source.directory) / ".perdure-switch").write_text("[")
+    Place.of(one.source.directory, KEEPING).journal.write_text("[")
     with pytest.raises(CorruptionError, match="journal"):
         one.switch()
+
+
+def corrected(of: Source) -> Source:
+    """The commands work again."""
+    return replace(of, keeping=KEEPING)
+
+
+def test_what_can_neither_be_fed_nor_fed_back_is_halfway_until_recover_can(tmp_path: Path) -> None:
+    one = Switching(tmp_path, restore="cat > state; echo half > state; false")
+    for attempt in (one.switch, one.switch, lambda: refeeding.recover(one.source)):
+        with pytest.raises(HalfwayError, match="notes/1 may be fed half"):
+            attempt()
+    assert one.live() == "half\n"
+    assert refeeding.recover(corrected(one.source)) is False
+    assert one.live() == "old"
+    assert one.incoming.live.exists() and not one.outgoing.live.exists()
+    assert refeeding.recover(one.source) is None
+
+
+def test_what_is_too_broken_to_be_taken_can_be_replaced_and_nothing_can_be_fed_back(tmp_path: Path) -> None:
+    one = Switching(tmp_path)
+    one.source = replace(one.source, keeping=replace(KEEPING, take=("sh", "-c", "echo part; false")))
+    one.switch()
+    one.switch()
+    assert one.live() == "new"
+    assert refeeding.recover(one.source) is None
+    for _ in range(2):
+        with pytest.raises(UnavailableError, match="nothing to switch to"):
+            refeeding.switch(one.source, one.outgoing, one.incoming)
+    assert one.live() == "new"
+    assert not one.outgoing.live.exists()
+
+
+def test_what_is_broken_and_fed_half_is_fed_again_or_another_snapshot_is(tmp_path: Path) -> None:
+    one = Switching(tmp_path, restore="cat > state; false")
+    one.source = replace(one.source, keeping=replace(one.source.keeping, take=("false",)))
+    with pytest.raises(HalfwayError):
+        one.switch()
+    with pytest.raises(HalfwayError):
+        one.switch()
+    other, kept = (Place.of(tmp_path / name, KEEPING) for name in ("another", "kept"))
+    shutil.copytree(one.incoming.directory, other.directory)
+    other.live.write_text("newer")
+    for impossible in ((Place.of(tmp_path / "nothing", KEEPING), kept), (other, other)):
+        with pytest.raises(HalfwayError):
+            refeeding.switch(one.source, *impossible)
+    with pytest.raises(HalfwayError):
+        refeeding.switch(one.source, other, kept)
+    one.source = corrected(one.source)
+    assert refeeding.recover(one.source) is True
+    assert one.live() == "newer"
+    assert one.incoming.live.read_text() == "new"
+    with pytest.raises(UnavailableError, match="nothing to switch to"):
+        refeeding.switch(one.source, kept, other)
+
+
+def test_what_is_fed_half_is_put_right_before_a_switch_that_has_nothing_to_feed(tmp_path: Path) -> None:
+    one = Switching(tmp_path, restore="cat > state; echo half > state; false")
+    one.source = replace(one.source, keeping=replace(one.source.keeping, take=("false",)))
+    with pytest.raises(HalfwayError):
+        one.switch()
+    done = Place.of(tmp_path / "done", KEEPING)
+    done.directory.mkdir()
+    done.live.write_text("kept by a switch of before")
+    refeeding.switch(corrected(one.source), Place.of(tmp_path / "nothing", KEEPING), done)
+    assert one.live() == "new"
+    assert refeeding.recover(one.source) is None
+
+
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "from then on"])
+def test_an_error_means_the_old_state_success_the_new_one_and_else_it_is_halfway(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lasting: bool
+) -> None:
+    outcomes = set()
+    for number in range(1, 20):
+        one = Switching(tmp_path / str(number))
+        refusing = Refusing(number, lasting)
+        with monkeypatch.context() as patch:
+            patch.setattr("perdure.adapters.state.refeeding.filesystem.sync", refusing.sync)
+            try:
+                one.switch()
+            except HalfwayError:
+                outcomes.add("halfway")
+            except OSError:
+                outcomes.add("old")
+                assert one.live() == "old"
+                assert not Place.of(one.source.directory, KEEPING).journal.exists()
+            else:
+                outcomes.add("new")
+                assert one.live() == "new"
+        if refusing.count < number:
+            break
+        refeeding.recover(one.source)
+        one.switch()
+        assert (one.live(), one.outgoing.live.read_text()) == ("new", "old")
+    assert outcomes == ({"new", "halfway"} if lasting else {"new", "old"})
+
+
+class Refusing:
+    """A disk that does not flush, once or from some moment on."""
+
+    def __init__(self, number: int, lasting: bool) -> None:
+        self.count = 0
+        self._number, self._lasting = number, lasting
+
+    def sync(self, path: Path) -> None:
+        self.count += 1
+        if self.count == self._number or (self._lasting and self.count > self._number):
+            raise OSError(errno.EIO, "the disk refuses", str(path))
+
+
+def test_a_journal_that_somebody_planted_feeds_nothing(tmp_path: Path) -> None:
+    one = Switching(tmp_path / "slots" / "notes")
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / one.incoming.live.name).write_text("secret")
+    journal = Place.of(one.source.directory, KEEPING).journal
+    inside = Path(one.source.directory) / "inside"
+    for names in (
+        (str(one.incoming.directory), str(secret)),
+        (str(secret), str(one.outgoing.directory)),
+        (str(one.incoming.directory), str(inside)),
+        (str(one.incoming.directory), f"{one.incoming.directory}/../../../../secret"),
+    ):
+        journal.write_text(json.dumps(dict(zip(("incoming", "outgoing"), names, strict=True))))
+        with pytest.raises(CorruptionError, match="not of this slot"):
+            refeeding.recover(one.source)
+        with pytest.raises(CorruptionError, match="not of this slot"):
+            one.switch()
+        with pytest.raises(CorruptionError, match="not of this slot"):
+            refeeding.require_possible(one.source, one.incoming, one.outgoing)
+        assert one.live() == "old"
+    elsewhere = journal.rename(tmp_path / "elsewhere")
+    journal.symlink_to(elsewhere)
+    with pytest.raises(CorruptionError, match="no file of Perdure's own"):
+        refeeding.recover(one.source)
+
+
+def test_a_stream_that_is_a_link_is_not_read(tmp_path: Path) -> None:
+    one = Switching(tmp_path)
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    one.incoming.live.unlink()
+    one.incoming.live.symlink_to(secret)
+    with pytest.raises(OSError, match="Too many levels"):
+        one.switch()
+    assert one.live() == "old"

@@ -19,6 +19,10 @@ class EndedError(UnavailableError):
     """The keeper's process ended in a call: what was asked may have been done, or not."""
 
 
+class HalfwayError(UnavailableError):
+    """The state is between two, or it is not known to be whole: nobody may run on it until `recover` has answered."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """The state of one slot. `directory` is the slot's own (`$PERDURE_STATE`), absolute."""
@@ -70,17 +74,24 @@ class Archive(Protocol):
         this returns none of them has an effect any more. What is called from then on begins anew. A state that was
         being brought to a snapshot may be between two; `applied` says None of it then."""
 
+    async def hurry(self, service: str) -> None:
+        """End what can be repeated for a service (`restore`, `compare`, `rescue`, `prove`), begun or waiting, so that
+        what clients wait for is done next: those calls raise EndedError. All others are left alone."""
+
     async def transfer_out(self, service: str, snapshot: str, file: str) -> None:
         """Write one snapshot to a file that stands alone."""
 
     async def transfer_in(self, service: str, file: str) -> Manifest:
         """Read such a file; it gets a new id, and its own time and epochs are kept."""
 
+    async def close(self) -> None:
+        """End the work."""
+
 
 class Keeper(Archive, Protocol):
     """Methods raise RefusedError (an older epoch), ConflictError (a process has open what must be at rest),
     UnavailableError (no room, a command failed, no such snapshot), CorruptionError (naming the damaged file); nothing
-    live was changed then.
+    live was changed then. HalfwayError (`switch`, `recover`, `apply`) says that this cannot be said.
 
     A directory `aside` is laid out like a slot's own: what is at `path` there is at `path` here. It lies on the same
     file system as the slot's directory if it is to be switched to.
@@ -98,7 +109,8 @@ class Keeper(Archive, Protocol):
         not looked for."""
 
     async def restore(self, source: Source, snapshot: str, aside: str) -> Manifest:
-        """Restore aside, into a directory that does not exist yet, and check it (integrity, the user's own query)."""
+        """Restore aside, into a directory that does not exist yet, and check it (integrity, the user's own query). It
+        gets its name when all of it is there; what a process that was ended left of it is in nobody's way."""
 
     async def prove(self, source: Source, snapshot: str) -> Proof:
         """Restore aside, check, time, and remove it again; what was found is noted with the snapshot."""
@@ -112,19 +124,24 @@ class Keeper(Archive, Protocol):
     async def reinsert(self, source: Source, file: str, tables: Sequence[str]) -> tuple[int, Sequence[str]]:
         """Put lost rows back: how many, and a sentence for each one that conflicts. No tables: all."""
 
+    async def switchable(self, source: Source, incoming: str, outgoing: str) -> None:
+        """Raise what `switch` would raise before it begins, but not for processes that have the state open; cheap, and
+        nothing is changed."""
+
     async def switch(self, source: Source, incoming: str, outgoing: str) -> None:
         """Make the state in `incoming` the live one, and keep what was live in `outgoing`, which does not exist yet.
 
-        Nobody runs meanwhile. Done again it changes nothing, and with the two names exchanged it is undone. When the
-        process dies in it, the state is the old one or the new one after `recover`."""
+        Both lie below the directory of the service's slots, and not in the slot's own. Nobody runs meanwhile. Done
+        again it changes nothing, and with the two names exchanged it is undone, unless nothing was live that could be
+        kept: then that is an UnavailableError. Success: the new state is live. HalfwayError, or the process dies in it
+        (EndedError): the state is the old one or the new one once `recover` has answered, and nobody runs on it before.
+        CorruptionError for its journal: nothing was moved now, and what an earlier switch left is not known."""
 
     async def tidy(self, source: Source, kept: Sequence[str]) -> None:
         """Remove what was restored aside or kept beside the slot's directory, in `aside_of(source)`, but for these
-        paths."""
+        paths, and for what `recover` needs."""
 
     async def recover(self, source: Source) -> bool | None:
-        """Called before a slot's state is used, after a death: complete a half-done switch (True), or take it back
-        (False); None when there was none."""
-
-    async def close(self) -> None:
-        """End the work."""
+        """Called before a slot's state is used, after a death or a HalfwayError: complete a half-done switch (True), or
+        take it back (False); None when there was none. HalfwayError: it is still half done; CorruptionError: somebody
+        must look, for its journal is not to be believed."""

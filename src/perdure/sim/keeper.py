@@ -84,6 +84,9 @@ class SimulatedArchive:
     async def abandon(self, service: str) -> None:
         """A call here ends with its caller: nothing goes on that could be ended."""
 
+    async def hurry(self, service: str) -> None:
+        """See the port; all calls are short here."""
+
     async def transfer_out(self, service: str, snapshot: str, file: str) -> None:
         """See the port."""
         raise UnavailableError("there are no files here")
@@ -91,6 +94,9 @@ class SimulatedArchive:
     async def transfer_in(self, service: str, file: str) -> Manifest:
         """See the port."""
         raise UnavailableError("there are no files here")
+
+    async def close(self) -> None:
+        """The shelf stays."""
 
     async def _work(self) -> None:
         self.act()
@@ -199,6 +205,15 @@ class SimulatedKeeper(SimulatedArchive):
         self.shelf.states[source.slot] = (*present, *(word for word in lost if word not in present))
         return len(lost), [f"{word} is there" for word in lost if word in present]
 
+    async def switchable(self, source: Source, incoming: str, outgoing: str) -> None:
+        """See the port."""
+        self.act()
+        asides = self.shelf.asides
+        if incoming not in asides and outgoing not in asides:
+            raise UnavailableError(f"there is nothing to switch to: {incoming}", "restore a snapshot aside first")
+        if incoming in asides and outgoing in asides:
+            raise UnavailableError(f"what was live cannot be kept: {outgoing} exists", "name another directory")
+
     async def switch(self, source: Source, incoming: str, outgoing: str) -> None:
         """See the port; in the middle of it the daemon may die, and the keeper with it."""
         await self._work()
@@ -229,6 +244,3 @@ class SimulatedKeeper(SimulatedArchive):
     async def recover(self, source: Source) -> bool | None:
         """See the port."""
         return None
-
-    async def close(self) -> None:
-        """The shelf stays."""

@@ -2,7 +2,8 @@
 
 Calls of one service are done one after the other, in the order in which they were made; those of different services run
 side by side. A caller who gives up does not stop what he began: it goes on, and the next call waits for it, unless he
-abandons it: then the process is killed. `process` is the other end.
+abandons it: then the process is killed. It is killed too when somebody is in a hurry and it does what can be repeated.
+`process` is the other end.
 """
 
 import asyncio
@@ -22,6 +23,8 @@ from perdure.ports.keeper import EndedError, Source
 
 ERROR_BYTES = 4_096
 END_TIMEOUT_S = 5.0
+REPEATABLE = frozenset({"restore", "compare", "rescue", "prove"})
+"""Calls that leave nothing but what is aside, and may take minutes."""
 
 
 class Worker:
@@ -37,12 +40,21 @@ class Worker:
         self._calls: set[asyncio.Task[Any]] = set()
         self._abandoned = 0
         """Counts how often; a call of before is not begun any more."""
+        self._repeatable: set[asyncio.Task[Any]] = set()
+        """Of the calls, those that may be ended and made again."""
+        self._hurried: set[asyncio.Task[Any]] = set()
+        """Of those, the ones that are to end."""
+        self._working: asyncio.Task[Any] | None = None
+        """The call that has the turn."""
+        self._killed: Process | None = None
 
-    async def call(self, name: str, arguments: dict[str, Any]) -> Any:
-        """The result of a call; UnavailableError when the process dies in it."""
+    async def call(self, name: str, arguments: dict[str, Any], *, repeatable: bool = False) -> Any:
+        """The result of a call; EndedError when the process dies in it. `repeatable`: `hurry` ends it."""
         done = self._done(protocol.Call(name, arguments), self._abandoned)
         task = asyncio.create_task(done, name=f"{name} of {self._service}")
         self._calls.add(task)
+        if repeatable:
+            self._repeatable.add(task)
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
 
@@ -55,6 +67,17 @@ class Worker:
             self._kill(self._process)
         if calls:
             await asyncio.wait(calls)
+
+    async def hurry(self) -> None:
+        """Fail all repeatable calls that were made so far, and kill the process if it is in one of them; returns when
+        that one has ended. Other calls are left alone."""
+        self._hurried |= self._repeatable
+        working = self._working
+        if working is None or working not in self._repeatable:
+            return
+        if self._process is not None:
+            self._kill(self._process)
+        await asyncio.wait([working])
 
     async def close(self) -> None:
         """End the process; calls that wait for it fail."""
@@ -73,24 +96,32 @@ class Worker:
 
     async def _done(self, call: protocol.Call, abandoned: int) -> Any:
         async with self._turn:
-            self._require_wanted(call, abandoned)
-            process = await self._started()
-            self._require_wanted(call, abandoned)
-            assert process.stdin is not None
-            assert process.stdout is not None
+            self._working = asyncio.current_task()
             try:
-                process.stdin.write(call.encode())
-                await process.stdin.drain()
-                line = await process.stdout.readline()
-            except (BrokenPipeError, ConnectionResetError):
-                line = b""
-            if not line.endswith(b"\n"):
-                self._kill(process)
-                raise await self._dead(process, call.name)
-            return protocol.result(line)
+                self._require_wanted(call, abandoned)
+                process = await self._started()
+                self._require_wanted(call, abandoned)
+                return protocol.result(await self._asked(process, call))
+            finally:
+                self._working = None
+
+    async def _asked(self, process: Process, call: protocol.Call) -> bytes:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(call.encode())
+            await process.stdin.drain()
+            line = await process.stdout.readline()
+        except (BrokenPipeError, ConnectionResetError):
+            line = b""
+        if not line.endswith(b"\n"):
+            self._kill(process)
+            raise await self._dead(process, call.name)
+        return line
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._calls.discard(task)
+        for among in (self._calls, self._repeatable, self._hurried):
+            among.discard(task)
         if not task.cancelled():
             task.exception()  # the caller may have given up: then nobody else asks for it
 
@@ -100,12 +131,18 @@ class Worker:
                 f"the keeper of {self._service} was asked to {call.name}, and that was given up",
                 "try again: something else could not wait for it",
             )
+        if self._working in self._hurried:
+            raise EndedError(
+                f"the keeper of {self._service} was asked to {call.name}, and that was put off",
+                "try again: something else could not wait for it",
+            )
 
     async def _started(self) -> Process:
-        if self._process is not None and self._process.returncode is None:
-            return self._process
-        if self._process is not None:
-            await self._buried(self._process)
+        known = self._process
+        if known is not None and known.returncode is None and known is not self._killed:
+            return known
+        if known is not None:
+            await self._buried(known)
         command = (sys.executable, "-m", "perdure.adapters.state.process", os.fspath(self._directory), self._service)
         try:
             process = await asyncio.create_subprocess_exec(
@@ -148,6 +185,7 @@ class Worker:
             process.stdin.close()
 
     def _kill(self, process: Process) -> None:
+        self._killed = process  # it may answer once more, and is asked nothing any more
         with suppress(ProcessLookupError):
             process.kill()
 
@@ -193,6 +231,11 @@ class Shelves:
         if worker is not None:
             await worker.abandon()
 
+    async def hurry(self, service: str) -> None:
+        worker = self._workers.get(service)
+        if worker is not None:
+            await worker.hurry()
+
     async def close(self) -> None:
         self._closed = True
         for worker in self._workers.values():
@@ -205,7 +248,7 @@ class Shelves:
         if self._closed:
             raise UnavailableError("the keepers of state were ended", "start the daemon again: `perdure up`")
         worker = self._workers.setdefault(service, Worker(self._directory, service))
-        return await worker.call(name, arguments)
+        return await worker.call(name, arguments, repeatable=name in REPEATABLE)
 
 
 class Keepers(Shelves):
@@ -236,6 +279,9 @@ class Keepers(Shelves):
     async def reinsert(self, source: Source, file: str, tables: Sequence[str]) -> tuple[int, Sequence[str]]:
         count, conflicts = await self._on_slot("reinsert", source, file=file, tables=list(tables))
         return int(count), [str(sentence) for sentence in conflicts]
+
+    async def switchable(self, source: Source, incoming: str, outgoing: str) -> None:
+        await self._on_slot("switchable", source, incoming=incoming, outgoing=outgoing)
 
     async def switch(self, source: Source, incoming: str, outgoing: str) -> None:
         await self._on_slot("switch", source, incoming=incoming, outgoing=outgoing)

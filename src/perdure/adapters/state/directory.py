@@ -14,8 +14,9 @@ second pass read.
 
 With `consistency = "pause"` the processes are stopped (`pausing`), for two seconds at the most: what needs longer is
 copied with the service running and tried again, and given up after that. With `"command"` the service's own commands
-are run before and after, the second one in every case. With `"none"` each file is as it was at one moment: one that
-changes while it is read is read again, and after that the snapshot fails.
+are run before and after, the second one in every case. Where nobody runs, there is nobody to hold still. With `"none"`
+each file is as it was at one moment: one that changes while it is read is read again, and after that the snapshot
+fails.
 
 Sockets, fifos and devices are no state: they are left out, and the preview of a loss (`difference`) names them. Several
 names of one file (hard links) become several files. `tree` writes a tree back.
@@ -117,7 +118,7 @@ class Mirror:
         self._pass(root, None, prepare=True)
         if consistency is Consistency.PAUSE and source.pid is not None:
             return self._while_paused(root, source.pid)
-        if consistency is Consistency.COMMAND:
+        if consistency is Consistency.COMMAND and source.pid is not None:
             with _between_commands(source):
                 return self._exact(root, None)
         return self._exact(root, None)

@@ -33,8 +33,10 @@ class Disk:
     """Names and small files; all methods raise OSError."""
 
     def create(self, path: Path, content: bytes) -> None:
-        """Write a new file, or write an old one anew; death in it leaves a part."""
-        path.write_bytes(content)
+        """Write a new file that only its owner may read, or write an old one anew; death in it leaves a part."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
 
     def rename(self, old: Path, new: Path) -> None:
         """Give it another name; what has that name is replaced."""

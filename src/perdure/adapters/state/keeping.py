@@ -10,7 +10,9 @@ from typing import Any
 from perdure.adapters.state import (
     database,
     difference,
+    filesystem,
     following,
+    journal,
     refeeding,
     reinsertion,
     rescue,
@@ -19,7 +21,7 @@ from perdure.adapters.state import (
     switch,
 )
 from perdure.adapters.state.directory import Mirror
-from perdure.adapters.state.place import Place
+from perdure.adapters.state.place import OWN_PREFIX, Place
 from perdure.adapters.state.shelving import Shelf
 from perdure.adapters.state.vault import Content, Draft, Vault
 from perdure.model import codec
@@ -54,6 +56,7 @@ class Slots:
             ),
             "rescue": _on(lambda source, given: self._rescue(source, given["aside"], given["file"])),
             "reinsert": _on(lambda source, given: _reinsert(source, given["file"], given["tables"])),
+            "switchable": _on(lambda source, given: _switchable(source, given["incoming"], given["outgoing"])),
             "switch": _on(lambda source, given: _switch(source, given["incoming"], given["outgoing"])),
             "tidy": _on(lambda source, given: _tidy(source, given["kept"])),
             "recover": _on(lambda source, given: _recover(source)),
@@ -81,6 +84,7 @@ class Slots:
         place = Place.of(source.directory, source.keeping)
         kind = source.keeping.kind
         if kind is StateKind.COMMAND:
+            refeeding.recover(source)
             stream.apply(content, source, place)
             return
         switch.recover(place)
@@ -105,20 +109,24 @@ class Slots:
 
     def _restore(self, source: Source, snapshot: str, aside: str) -> Manifest:
         content = self._content(source, snapshot)
-        place = Place.of(aside, source.keeping)
-        if place.directory.exists():
+        whole = Path(aside)
+        if whole.exists():
             raise UnavailableError(f"{aside} exists", "name a directory that does not exist yet")
-        place.directory.parent.mkdir(mode=0o700, exist_ok=True)
+        whole.parent.mkdir(mode=0o700, exist_ok=True)
+        part = Place.of(whole.with_name(f"{OWN_PREFIX}part-{whole.name}"), source.keeping)
+        shutil.rmtree(part.directory, ignore_errors=True)  # of a process that was ended in it
         try:
             if source.keeping.kind is StateKind.FILES:
-                settling.restore(content, place)
+                settling.restore(content, part)
             elif source.keeping.kind is StateKind.SQLITE:
-                database.restore(content, place, source.keeping.check)
+                database.restore(content, part, source.keeping.check)
             else:
-                stream.restore(content, place)
+                stream.restore(content, part)
+            part.directory.rename(whole)
         except BaseException:
-            shutil.rmtree(place.directory, ignore_errors=True)
+            shutil.rmtree(part.directory, ignore_errors=True)
             raise
+        filesystem.sync(whole.parent)
         return content.manifest
 
     def _prove(self, source: Source, snapshot: str) -> Proof:
@@ -178,17 +186,34 @@ def _switch(source: Source, incoming: str, outgoing: str) -> None:
         switch.switch(Place.of(source.directory, source.keeping), new, old)
 
 
+def _switchable(source: Source, incoming: str, outgoing: str) -> None:
+    new, old = (Place.of(one, source.keeping) for one in (incoming, outgoing))
+    if source.keeping.kind is StateKind.COMMAND:
+        refeeding.require_possible(source, new, old)
+    else:
+        switch.require_possible(Place.of(source.directory, source.keeping), new, old)
+
+
 def _tidy(source: Source, kept: list[str]) -> None:
     aside = Path(aside_of(source))
     if not aside.is_dir():
         return
+    spared = {*map(Path, kept), *_needed(source)}
     for one in aside.iterdir():
-        if str(one) in kept:
+        if one in spared:
             continue
         if one.is_dir() and not one.is_symlink():
             shutil.rmtree(one)
         else:
             one.unlink()
+
+
+def _needed(source: Source) -> tuple[Path, ...]:
+    """What a half-done switch is completed from, or taken back from."""
+    if source.keeping.kind is StateKind.COMMAND:
+        return refeeding.needed(source)
+    planned = journal.load(Place.of(source.directory, source.keeping))
+    return () if planned is None else (planned.incoming, planned.outgoing)
 
 
 def _recover(source: Source) -> bool | None:

@@ -3,12 +3,14 @@
     <slot's directory>/<path>                the state itself
     <slot's directory>/.perdure-applied      the snapshot that it was brought to last, and how its files looked then
     <slot's directory>/.perdure-applying     an `apply` is not complete: the state is between two snapshots
-    beside the state, .perdure-<what>-<its name>    what is being built, and the journal of a switch
+    beside the state, .perdure-<what>-<its name>    what is being built
+    beside the slot's directory, .perdure-switch-<its name>-<digest>    the journal of a switch
 
 A directory that was restored aside is laid out in the same way. All names that begin with `.perdure-` at the top are
 Perdure's: they are in no copy, and in no comparison.
 """
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from perdure.model.snapshot import Keeping, Manifest, StateKind
 OWN_PREFIX = ".perdure-"
 SIDE_SUFFIXES = ("-wal", "-shm", "-journal")
 """Files that belong to an SQLite database (sqlite.org/tempfiles.html); with another database they destroy it."""
+DIGEST_DIGITS = 16
 
 Look = tuple[int, int, int, int]
 """Inode, size, and the two times in nanoseconds: as long as all are the same, nobody wrote to the file."""
@@ -57,14 +60,17 @@ class Place:
         return cls(root, root / STREAM_NAME if whole else root.joinpath(*path.parts))
 
     def make_parents(self) -> None:
-        """Make the directories between the slot's own and the state, with the owner of the slot's."""
+        """Make the directories between the slot's own and the state, with the owner of the slot's, and flush their
+        names."""
         self.directory.mkdir(mode=0o750, parents=True, exist_ok=True)
         seen = self.directory.stat()
         missing = [one for one in (self.live.parent, *self.live.parent.parents) if not one.exists()]
         for directory in reversed(missing):
             directory.mkdir(mode=0o750)
             if os.geteuid() == 0:
-                os.chown(directory, seen.st_uid, seen.st_gid)
+                # The service's user may have put a link there meanwhile.
+                os.chown(directory, seen.st_uid, seen.st_gid, follow_symlinks=False)
+            filesystem.sync(directory.parent)
 
     def beside(self, what: str) -> Path:
         """A name of Perdure's own on the same file system."""
@@ -109,6 +115,13 @@ class Place:
         """Write down to which snapshot it was brought."""
         document = {"manifest": codec.encode(applied.manifest), "looks": applied.looks}
         filesystem.write(self.applied_mark, json.dumps(document).encode())
+
+    @property
+    def journal(self) -> Path:
+        """The journal of a switch of this state: where the service's user cannot write (`journal`)."""
+        below = os.fsencode(self.live.relative_to(self.directory))
+        digest = hashlib.sha256(below).hexdigest()[:DIGEST_DIGITS]
+        return self.directory.parent / f"{OWN_PREFIX}switch-{self.directory.name}-{digest}"
 
     @property
     def applied_mark(self) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 
 from perdure.model import errors
 from perdure.model.errors import PerdureError, UnavailableError
+from perdure.ports import keeper
 
 LINE_BYTES_MAX = 64 << 20
 """A list of names, at the most."""
@@ -23,6 +24,7 @@ _KINDS: dict[str, type[PerdureError]] = {
         errors.ConflictError,
         errors.RefusedError,
         errors.CorruptionError,
+        keeper.HalfwayError,
     )
 }
 

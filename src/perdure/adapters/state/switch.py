@@ -4,7 +4,7 @@ What is exchanged is a list of names: the state itself, and, unless that is the 
 says to which snapshot it was brought, and the files that belong to a database (`-wal`, `-shm`, `-journal`), which must
 never meet another database. Steps, each of which is one system call and can be done again:
 
-    1. the journal is written beside the state: all names, and which file (device and inode) each one is
+    1. the journal is written (`journal`): all names, and which file (device and inode) each one is
     2. the directory for what was live is made
     3. the live side files go there                    from here on `recover` puts them back
     4. the state is exchanged with the incoming one    one call, renameat2(RENAME_EXCHANGE): from here on it completes
@@ -13,69 +13,20 @@ never meet another database. Steps, each of which is one system call and can be 
 
 A file is found by what it is and not by where it should be, so that `recover` needs to know nothing but the journal.
 Where two names cannot be exchanged in one call, step 4 is two renames; a death between them leaves no live state, and
-`recover` puts the old one back. Nobody may use the state before `recover` has run. Who has it open for writing is
-looked for in /proc first: such a process would go on writing to what is no longer live.
+`recover` puts the old one back. Nobody may use the state before `recover` has run. What the system refuses is taken
+back, or completed, at once; a second refusal is a HalfwayError, and the journal stays for `recover`. Who has it open
+for writing is looked for in /proc first: such a process would go on writing to what is no longer live.
 """
 
-import json
 import os
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 
 from perdure.adapters.state.filesystem import Disk
-from perdure.adapters.state.place import OWN_PREFIX, Place
-from perdure.model.errors import ConflictError, CorruptionError, UnavailableError
-
-File = tuple[int, int]
-"""Device and inode."""
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """One name in its three places, and what was live and incoming when the switch began (None: nothing)."""
-
-    live: Path
-    incoming: Path
-    outgoing: Path
-    old: File | None
-    new: File | None
-
-    def live_is(self, file: File | None) -> bool:
-        """Whether that is live now."""
-        return _file(self.live) == file
-
-
-@dataclass(frozen=True, slots=True)
-class Switch:
-    """What the journal says; the first move is the state itself, the others are side files."""
-
-    moves: tuple[Move, ...]
-    incoming: Path
-    outgoing: Path
-
-    def encode(self) -> bytes:
-        """As the journal holds it."""
-        document = {
-            "incoming": str(self.incoming),
-            "outgoing": str(self.outgoing),
-            "moves": [
-                [*(os.fsencode(path).hex() for path in (move.live, move.incoming, move.outgoing)), move.old, move.new]
-                for move in self.moves
-            ],
-        }
-        return json.dumps(document).encode()
-
-    @classmethod
-    def decode(cls, content: bytes) -> "Switch":
-        """ValueError, KeyError or TypeError when it is not whole."""
-        document = json.loads(content)
-        moves = tuple(
-            Move(_path(live), _path(incoming), _path(outgoing), _pair(old), _pair(new))
-            for live, incoming, outgoing, old, new in document["moves"]
-        )
-        if not moves:
-            raise ValueError("no moves")
-        return cls(moves, Path(document["incoming"]), Path(document["outgoing"]))
+from perdure.adapters.state.journal import File, Move, Switch, file_at, is_of_service, load
+from perdure.adapters.state.place import Place
+from perdure.model.errors import ConflictError, UnavailableError
+from perdure.ports.keeper import HalfwayError
 
 
 def switch(live: Place, incoming: Place, outgoing: Place, disk: Disk | None = None) -> None:
@@ -83,75 +34,116 @@ def switch(live: Place, incoming: Place, outgoing: Place, disk: Disk | None = No
 
     Nothing happens when that was done already.
 
-    ConflictError when a process has the state open; UnavailableError, and no change, when there is nothing incoming,
-    when `outgoing` is taken, or when they lie on different file systems."""
+    ConflictError when a process has the state open; UnavailableError when there is nothing incoming, when `outgoing` is
+    taken, or when they lie on different file systems; OSError when the system refuses: with all of them the old state
+    is live and whole, and there is no journal. HalfwayError when that could not be brought about."""
     disk = disk or Disk()
     recover(live, disk)
     if _done(live, incoming, outgoing):
         return
     planned = _plan(live, incoming, outgoing)
-    disk.mkdir(live.live.parent)
-    journal = _journal(live)
-    new = journal.with_name(f"{journal.name}-new")
+    _require_nobody(live, planned)
+    if live.live != live.directory:
+        live.make_parents()
+    failed: OSError | None = None
+    try:
+        _write(planned, live.journal, disk)
+        _forward(planned, disk)
+    except OSError as error:
+        if file_at(live.journal) is None:
+            raise
+        failed = error
+    try:
+        complete = _settled(live, planned, disk)
+    except HalfwayError:
+        complete = _settled(live, planned, disk)
+    if failed is not None and not complete:
+        raise failed
+
+
+def require_possible(live: Place, incoming: Place, outgoing: Place) -> None:
+    """What `switch` would raise before it begins, but for those who have the state open; nothing is changed."""
+    load(live)
+    if not _done(live, incoming, outgoing):
+        _plan(live, incoming, outgoing)
+
+
+def recover(live: Place, disk: Disk | None = None) -> bool | None:
+    """Bring a half-done switch to its end (True), or take it back (False); None when there is none.
+
+    CorruptionError, and nothing was moved, when its journal is not to be believed; HalfwayError when the system refuses
+    what is left to be done."""
+    disk = disk or Disk()
+    try:
+        planned = load(live)
+    except OSError as error:
+        raise _halfway(live, error) from error
+    if planned is None:
+        disk.unlink(_unfinished(live.journal))
+        return None
+    return _settled(live, planned, disk)
+
+
+def _write(planned: Switch, journal: Path, disk: Disk) -> None:
+    new = _unfinished(journal)
     disk.create(new, planned.encode())
     disk.sync(new)
     disk.rename(new, journal)
     disk.sync(journal.parent)
-    try:
-        _forward(planned, disk)
-    except OSError:
-        if not planned.moves[0].live_is(planned.moves[0].new):
-            _back(planned, disk)
-            _finish(live, planned, disk, complete=False)
-        raise
-    _finish(live, planned, disk, complete=True)
 
 
-def recover(live: Place, disk: Disk | None = None) -> bool | None:
-    """Bring a half-done switch to its end (True), or take it back (False); None when there is none."""
-    disk = disk or Disk()
-    journal = _journal(live)
-    disk.unlink(journal.with_name(f"{journal.name}-new"))
+def _settled(live: Place, planned: Switch, disk: Disk) -> bool:
+    """Complete it (True) or take it back (False), flush all names, forget the journal; HalfwayError when that fails.
+
+    A journal that stays does no harm to what is complete: all that it says was done, and is flushed."""
+    complete = _is_complete(planned.moves[0])
     try:
-        planned = Switch.decode(journal.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptionError(
-            f"the journal of a switch cannot be read: {journal}",
-            "look which state is live and which was kept; remove the journal when the live one is the right one",
-        ) from error
-    state = planned.moves[0]
-    complete = state.live_is(state.new)
-    if complete:
-        _forward(planned, disk)
-    else:
-        _back(planned, disk)
-    _finish(live, planned, disk, complete)
+        (_forward if complete else _back)(planned, disk)
+        names = {path.parent for move in planned.moves for path in (move.live, move.incoming, move.outgoing)}
+        for directory in sorted(names):
+            if directory.is_dir():
+                disk.sync(directory)
+    except OSError as error:
+        raise _halfway(live, error) from error
+    _remove_empty(planned, disk, complete)
+    try:
+        disk.unlink(_unfinished(live.journal))
+        disk.unlink(live.journal)
+        disk.sync(live.journal.parent)
+    except OSError as error:
+        if not complete:
+            raise _halfway(live, error) from error
     return complete
+
+
+def _is_complete(state: Move) -> bool:
+    """The incoming state has left its name. What is live may be another one by now, if the journal outlived the switch:
+    then nothing is put back beside it."""
+    return state.live_is(state.new) or (not state.live_is(state.old) and file_at(state.incoming) != state.new)
 
 
 def _forward(planned: Switch, disk: Disk) -> None:
     state, *sides = planned.moves
-    # When nothing is live, an empty directory says that it was done.
-    disk.mkdir(planned.outgoing if state.old is None else state.outgoing.parent)
-    for move in sides:
-        if move.old is not None and move.live_is(move.old):
-            disk.rename(move.live, move.outgoing)
-    _put_live(state, disk)
-    if state.old is not None and _file(state.incoming) == state.old:
+    disk.mkdir(state.outgoing.parent)
+    if state.old is None:  # An empty directory says that it was done.
+        disk.mkdir(planned.outgoing)
+    if not _is_complete(state):
+        for move in sides:
+            if move.old is not None and move.live_is(move.old):
+                disk.rename(move.live, move.outgoing)
+        _put_live(state, disk)
+    if state.old is not None and file_at(state.incoming) == state.old:
         disk.rename(state.incoming, state.outgoing)
-    for move in sides:
-        if move.new is not None and _file(move.incoming) == move.new:
-            disk.rename(move.incoming, move.live)
+    if state.live_is(state.new):
+        for move in sides:
+            if move.new is not None and file_at(move.incoming) == move.new:
+                disk.rename(move.incoming, move.live)
 
 
 def _put_live(state: Move, disk: Disk) -> None:
-    """The one step that decides; nothing happens when it was done."""
-    if state.live_is(state.new):
-        return
-    if _file(state.live) is None or not disk.exchange(state.incoming, state.live):
-        if _file(state.live) is not None:
+    """The one step that decides."""
+    if file_at(state.live) is None or not disk.exchange(state.incoming, state.live):
+        if file_at(state.live) is not None:
             disk.rename(state.live, state.outgoing)
         disk.rename(state.incoming, state.live)
 
@@ -159,41 +151,38 @@ def _put_live(state: Move, disk: Disk) -> None:
 def _back(planned: Switch, disk: Disk) -> None:
     """The state is still the old one, or has no name; side files may have been moved."""
     state, *sides = planned.moves
-    if state.old is not None and _file(state.live) is None and _file(state.outgoing) == state.old:
+    if state.old is not None and file_at(state.live) is None and file_at(state.outgoing) == state.old:
         disk.rename(state.outgoing, state.live)
+    if not state.live_is(state.old):
+        return
     for move in sides:
-        if move.old is not None and _file(move.outgoing) == move.old:
+        if move.old is not None and file_at(move.outgoing) == move.old:
             disk.rename(move.outgoing, move.live)
 
 
-def _finish(live: Place, planned: Switch, disk: Disk, complete: bool) -> None:
-    """Flush all names, then forget the journal; a directory that has nothing any more is removed."""
-    names = {path.parent for move in planned.moves for path in (move.live, move.incoming, move.outgoing)}
-    for directory in sorted(names):
-        if directory.is_dir():
-            disk.sync(directory)
-    journal = _journal(live)
-    disk.unlink(journal)
-    disk.sync(journal.parent)
+def _remove_empty(planned: Switch, disk: Disk, complete: bool) -> None:
+    """Directories that have nothing any more; one that cannot be removed is in nobody's way."""
     state = planned.moves[0]
-    top, directory = (planned.incoming, state.incoming) if complete else (planned.outgoing, state.outgoing)
-    while directory != top:
-        directory = directory.parent
-        if directory.is_dir() and not any(directory.iterdir()):
-            disk.rmdir(directory)
+    top, lowest = (planned.incoming, state.incoming) if complete else (planned.outgoing, state.outgoing)
+    with suppress(OSError):
+        for directory in (lowest, *lowest.parents):
+            if directory.is_dir() and not directory.is_symlink() and not any(directory.iterdir()):
+                disk.rmdir(directory)
+            if directory == top:
+                return
 
 
 def _plan(live: Place, incoming: Place, outgoing: Place) -> Switch:
     names = [(live.live, incoming.live, outgoing.live)]
     if live.live != live.directory:
         names.append((live.applied_mark, incoming.applied_mark, outgoing.applied_mark))
-        if not live.live.is_dir():
+        if not (live.live.is_dir() or incoming.live.is_dir()):
             names += zip(live.sides(), incoming.sides(), outgoing.sides(), strict=True)
-    if _file(incoming.live) is None:
+    if file_at(incoming.live) is None:
         raise UnavailableError(f"there is nothing to switch to: {incoming.live}", "restore a snapshot aside first")
-    if _file(outgoing.live) is not None:
+    if file_at(outgoing.live) is not None:
         raise UnavailableError(f"what was live cannot be kept: {outgoing.live} exists", "name another directory")
-    moves = tuple(Move(*three, _file(three[0]), _file(three[1])) for three in names)
+    moves = tuple(Move(*three, file_at(three[0]), file_at(three[1])) for three in names)
     here = _device(live.live.parent)
     if any(_device(path) != here for path in (incoming.live, outgoing.live)):
         raise UnavailableError(
@@ -204,12 +193,25 @@ def _plan(live: Place, incoming: Place, outgoing: Place) -> Switch:
         raise UnavailableError(
             f"{live.live} is a mount point, which cannot be exchanged", "mount it one level higher, or set `state.path`"
         )
-    pids = writers(live.live, {file for move in moves for file in (move.old, move.new) if file is not None})
+    require_of_service(live, incoming, outgoing)
+    return Switch(moves, incoming.directory, outgoing.directory)
+
+
+def require_of_service(live: Place, incoming: Place, outgoing: Place) -> None:
+    """UnavailableError when a directory is one that `recover` would not believe."""
+    for one in (incoming, outgoing):
+        if not is_of_service(live, one.directory):
+            raise UnavailableError(
+                f"{one.directory} is not beside the directory of a slot of this service", "restore to `back` there"
+            )
+
+
+def _require_nobody(live: Place, planned: Switch) -> None:
+    pids = writers(live.live, {file for move in planned.moves for file in (move.old, move.new) if file is not None})
     if pids:
         raise ConflictError(
             f"process {', '.join(map(str, pids))} has the state {live.live} open", "end it; nothing was changed"
         )
-    return Switch(moves, incoming.directory, outgoing.directory)
 
 
 def writers(state: Path, files: set[File]) -> list[int]:
@@ -243,20 +245,20 @@ def _writes(pid: str, below: str, files: set[File]) -> bool:
 
 
 def _done(live: Place, incoming: Place, outgoing: Place) -> bool:
-    present = [_file(path) is not None for path in (live.live, incoming.live, outgoing.directory)]
+    present = [file_at(path) is not None for path in (live.live, incoming.live, outgoing.directory)]
     return present == [True, False, True]
 
 
-def _journal(live: Place) -> Path:
-    return live.live.parent / f"{OWN_PREFIX}switch-{live.live.name}"
+def _unfinished(journal: Path) -> Path:
+    return journal.with_name(f"{journal.name}-new")
 
 
-def _file(path: Path) -> File | None:
-    try:
-        seen = path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return seen.st_dev, seen.st_ino
+def _halfway(live: Place, error: OSError) -> HalfwayError:
+    return HalfwayError(
+        f"the state {live.live} is between two, and the system lets it neither forward nor back:"
+        f" {error.strerror or error} ({error.filename})",
+        "see that its disk works and has room (`dmesg` shows errors); it is tried again before anybody runs on it",
+    )
 
 
 def _device(path: Path) -> int:
@@ -264,14 +266,3 @@ def _device(path: Path) -> int:
     while not path.exists():
         path = path.parent
     return path.stat().st_dev
-
-
-def _path(text: str) -> Path:
-    return Path(os.fsdecode(bytes.fromhex(text)))
-
-
-def _pair(numbers: list[int] | None) -> File | None:
-    if numbers is None:
-        return None
-    device, inode = numbers
-    return int(device), int(inode)
