@@ -25,7 +25,7 @@ from perdure.model.errors import (
 from perdure.model.replica import State
 from perdure.model.rollback import Outcome, Rollback
 from perdure.model.snapshot import Kept, Manifest, StateKind
-from perdure.ports.keeper import EndedError
+from perdure.ports.keeper import EndedError, HalfwayError
 from perdure.ports.store import Record
 
 
@@ -282,16 +282,19 @@ async def test_whether_it_was_exchanged_is_asked_again_when_the_keeper_ended_in_
     rollback = await back.agree()
     slot = back.service.slots[1]
     with monkeypatch.context() as ended:
+        for error in (EndedError("the keeper ended"), HalfwayError("it is half"), CorruptionError("the journal is")):
 
-        async def ends(*_: object) -> None:
-            raise EndedError("the keeper of web ended", "try again")
+            async def ends(*_: object, error: PerdureError = error) -> None:
+                raise error
 
-        ended.setattr(type(back.preserver.keeper), "switch", ends)
-        assert await back.preserver.exchanged(back.service, slot, rollback) is None
+            ended.setattr(type(back.preserver.keeper), "switch", ends)
+            assert await back.preserver.exchanged(back.service, slot, rollback) is None
+            assert await back.preserver.exchanged(back.service, slot, rollback) is None
     assert await back.preserver.exchanged(back.service, slot, rollback) is True
     assert await back.preserver.exchanged(back.service, slot, rollback) is True, "done again it changes nothing"
     assert await back.preserver.exchanged(back.service, slot, replace(rollback, slot=2)) is False
-    assert [rule for rule in back.told.rules if rule > "D10"] == ["D11", "D12"]
+    told = [rule for rule in back.told.rules if rule > "D10"]
+    assert told == ["D11", "D11", "D11", "D12"], "each of them once"
 
 
 async def test_rows_that_cannot_be_written_down_are_told_and_what_fails_for_a_while_is_told_once(

@@ -262,6 +262,7 @@ class Rollbacks:
         self, service: ServiceState, slot: SlotState, rollback: Rollback, taken_at: float
     ) -> dict[str, Any]:
         source = self.preserver.source(service, slot)
+        await self.preserver.keeper.switchable(source, rollback.incoming, rollback.outgoing)
         loss = await self.preserver.keeper.compare(source, rollback.incoming, taken_at)
         names = f"{service.name} {rollback.name} {rollback.incoming} {loss}"
         token = f"{rollback.name}-{hashlib.sha256(names.encode()).hexdigest()[:4]}"

@@ -22,13 +22,13 @@ from dataclasses import dataclass, field
 from perdure.control import markers
 from perdure.control.tell import Tell
 from perdure.control.world import ServiceState, SlotState, World
-from perdure.model.errors import ConflictError, PerdureError, UnavailableError
+from perdure.model.errors import ConflictError, CorruptionError, PerdureError, UnavailableError
 from perdure.model.event import Severity
 from perdure.model.replica import SERVING, Slot, State
 from perdure.model.rollback import Rollback
 from perdure.model.snapshot import Manifest, Pin, Proof
 from perdure.ports.clock import Clock
-from perdure.ports.keeper import EndedError, Keeper, Source
+from perdure.ports.keeper import EndedError, HalfwayError, Keeper, Source
 from perdure.ports.role import Roles
 from perdure.prevent import snapshot
 from perdure.recover import take_over
@@ -117,6 +117,7 @@ class Preserver:
         return not why
 
     async def _copied(self, service: ServiceState, state: SlotState, slot: SlotState) -> None:
+        await self.keeper.hurry(service.name)
         manifest = await self.take(service, state)
         await self._brought(service, slot, manifest)
         self._note_applied(service, state.slot.number, manifest)  # what it has, since nobody runs there any more
@@ -155,9 +156,13 @@ class Preserver:
         try:
             if rollback.slot != slot.slot.number or rollback.data_epoch <= service.term.data_epoch:
                 raise ConflictError(f"another slot, or another history, than when {rollback.name} was planned")
+            await self.keeper.hurry(service.name)
             await self.keeper.switch(self.source(service, slot), rollback.incoming, rollback.outgoing)
-        except EndedError as error:
-            self.tell("D11", str(slot.slot), f"its data are exchanged again: {error.sentence}", Severity.WARNING)
+        except (EndedError, HalfwayError, CorruptionError) as error:
+            if service.preserved.problem != error.sentence:
+                service.preserved.problem = error.sentence
+                sentence = f"whether its data were exchanged is not known, and nobody runs on them: {error.sentence}"
+                self.tell("D11", str(slot.slot), sentence, Severity.ALARM, {"hint": error.hint})
             return None
         except PerdureError as error:
             sentence = f"its data could not be exchanged, and it serves what it had: {error.sentence}"

@@ -198,9 +198,10 @@ def _tidy(source: Source, kept: list[str]) -> None:
     aside = Path(aside_of(source))
     if not aside.is_dir():
         return
-    spared = {*map(Path, kept), *_needed(source)}
+    # By name, not by path: the deployment may have been moved to another directory meanwhile.
+    spared = {path.name for path in (*map(Path, kept), *_needed(source))}
     for one in aside.iterdir():
-        if one in spared:
+        if one.name in spared:
             continue
         if one.is_dir() and not one.is_symlink():
             shutil.rmtree(one)
