@@ -111,6 +111,7 @@ def test_those_that_stand_by_follow_and_the_status_says_how_far(ledgers: Site) -
         settled(ledgers, service)
         (passive,) = followed(ledgers, service)
         assert passive["snapshot"].startswith("s-")
+        wait(lambda service=service: owned(ledgers, service)["data"]["proven"], "the first proof", 20.0)
         found = owned(ledgers, service)
         data = found["data"]
         assert found["takeover_bound_s"] > take_over.LOOP_S, "copying the last state is counted in"
