@@ -135,7 +135,7 @@ async def test_a_plan_says_what_would_be_lost_and_changes_nothing(back: Back) ->
 
 async def test_done_undone_and_rescued(back: Back) -> None:
     rollback = await back.agree()
-    assert not back.service.preserved.held and rollback.safety == "s-0002"
+    assert back.service.preserved.held == 0 and rollback.safety == "s-0002"
     safety = [one for one in back.service.preserved.kept if one.manifest.id == rollback.safety]
     assert (await back.preserver.keeper.kept("web"))[1].pin is not None and safety
     assert "is being carried out" in await refused(ConflictError, back.rollbacks.plan("web", "then"))

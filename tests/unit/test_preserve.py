@@ -261,3 +261,14 @@ async def test_after_a_handover_there_and_back_nobody_is_brought_to_what_was_tak
         case.service.slots[heir].replica = replica(heir, epoch=epoch)
     await case.step(1.0)
     assert case.shelf.states["web/2"] == ("old", "written in 1", "written in 2")
+
+
+async def test_what_was_taken_by_command_stays_though_nothing_has_changed() -> None:
+    case = Case()
+    await case.step()
+    said = await keepsakes.Keepsakes(case.preserver).take("web")
+    taken = said[0].split()[0]
+    for _ in range(4):
+        await case.step(10.0)
+    assert taken in case.ids and len(case.ids) < 5, "those beside it have gone"
+    assert case.service.preserved.held == 0

@@ -119,14 +119,11 @@ class Rollbacks:
             raise RefusedError(f"{token!r} is not the token of the plan for {name}", again)
         if (plan.rollback.slot, plan.rollback.number) != (slot.slot.number, self._next_number(service)):
             raise ConflictError(f"another slot of {name} is the owner now, or its data were exchanged", again)
-        try:
-            await self.preserver.at_rest(service)
+        async with self.preserver.at_rest(service):
             safety = await self._saved(service, slot, plan.rollback, without_safety)
             rollback = replace(plan.rollback, safety=safety)
             sentences = await self.controller.roll_back(name, rollback)
-            await self.learned(self.controller.revision)
-        finally:
-            service.preserved.held = False  # from now on the command itself holds it
+            await self.learned(self.controller.revision)  # from now on the command itself holds everything
         self._plans.pop(name, None)
         safety = f" (snapshot {rollback.safety})" if rollback.safety else ""
         return [*sentences, f"what is live now is kept for 7 days{safety}: perdure undo {name}"]
@@ -221,10 +218,9 @@ class Rollbacks:
         self.preserver.tell("D13", str(owner.slot), sentence, Severity.ALARM, {"rollback": rollback.name})
         next_one = self._next(service, owner, base="")
         back = replace(next_one, incoming=rollback.outgoing, undoes=rollback.number, trial=False)
-        await self.preserver.at_rest(service)
-        service.preserved.held = False
-        await self.controller.roll_back(service.name, back)
-        await self.learned(self.controller.revision)
+        async with self.preserver.at_rest(service):
+            await self.controller.roll_back(service.name, back)
+            await self.learned(self.controller.revision)
 
     async def _rescue(self, service: ServiceState, owner: SlotState, rollback: Rollback) -> None:
         """Write down the rows that only the replaced state had; what does not work is tried again some times."""

@@ -17,6 +17,8 @@ from perdure.prevent import marker
 from perdure.prevent import snapshot as retention
 
 PIN_WHY = "by command"
+WANTED_S = 86_400.0
+"""What was taken or imported by command is kept at least so long."""
 
 
 @dataclass(slots=True)
@@ -45,7 +47,10 @@ class Keepsakes:
         name, _, number = target.partition("/")
         service = self._service(name)
         slot = self._slot(service, target) if number else self._active(service)
-        manifest = await self.preserver.take(service, slot)
+        async with self.preserver.at_rest(service):
+            manifest = await self.preserver.take(service, slot)
+            if slot.slot.number == service.term.owner:
+                await self._keep(service, manifest.id, "taken by command")
         return [f"{manifest.id} was taken of {manifest.slot}: {manifest.size_bytes:,} bytes in {manifest.took_s:.2f} s"]
 
     async def verify(self, name: str, snapshot: str) -> list[str]:
@@ -73,9 +78,10 @@ class Keepsakes:
         if marker.automatic(word):
             sentence = f"names such as {word} are given by Perdure, and taken away after a few hours"
             raise RefusedError(sentence, "choose another name")
-        if snapshot is None:
-            snapshot = (await self.preserver.take(service, self._active(service))).id
-        await self.preserver.keeper.mark(service.name, word, snapshot)
+        async with self.preserver.at_rest(service):
+            if snapshot is None:
+                snapshot = (await self.preserver.take(service, self._active(service))).id
+            await self.preserver.keeper.mark(service.name, word, snapshot)
         return [f"{snapshot} of {service.name} is {word!r} now, and is kept as long as it has a name"]
 
     async def unmark(self, name: str, word: str) -> list[str]:
@@ -95,8 +101,16 @@ class Keepsakes:
 
     async def transfer_in(self, name: str, file: str) -> list[str]:
         """Read a snapshot from such a file."""
-        manifest = await self.preserver.keeper.transfer_in(self._service(name).name, file)
+        service = self._service(name)
+        async with self.preserver.at_rest(service):
+            manifest = await self.preserver.keeper.transfer_in(service.name, file)
+            await self._keep(service, manifest.id, "imported")
         return [f"{file} is {manifest.id} now"]
+
+    async def _keep(self, service: ServiceState, snapshot: str, why: str) -> None:
+        """Somebody wanted it, so it does not go at once, though it may hold what others hold, or be old."""
+        pin = Pin(self.preserver.clock.wall() + WANTED_S, why)
+        await self.preserver.keeper.note(service.name, snapshot, pin, None)
 
     def _service(self, name: str) -> ServiceState:
         service = self.preserver.world.services.get(name)

@@ -15,8 +15,8 @@ Neighbours: `prevent.snapshot` decides, `ports.keeper` does it, `own` asks for t
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from perdure.control import markers
@@ -144,12 +144,18 @@ class Preserver:
             await self._look_up(service, slot)
         return why
 
-    async def at_rest(self, service: ServiceState) -> None:
-        """Begin nothing more for a service until `preserved.held` is taken back; return when nothing is under way."""
-        service.preserved.held = True
-        task = self._tasks.get(service.name)
-        if task is not None:
-            await asyncio.wait([task])
+    @asynccontextmanager
+    async def at_rest(self, service: ServiceState) -> AsyncIterator[None]:
+        """Begins nothing for a service meanwhile, and enters when nothing is under way: no snapshot is taken, followed
+        or removed."""
+        service.preserved.held += 1
+        try:
+            task = self._tasks.get(service.name)
+            if task is not None:
+                await asyncio.wait([task])
+            yield
+        finally:
+            service.preserved.held -= 1
 
     async def exchanged(self, service: ServiceState, slot: SlotState, rollback: Rollback) -> bool | None:
         """Put older data into a slot where nobody runs. False: it has what it had; None: that is not known yet."""

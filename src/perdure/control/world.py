@@ -120,8 +120,8 @@ class Preserved:
     """Why it does not go on just now."""
     healthy_since_at: float | None = None
     """Since when all has been well, or since the last marker that was set for it; see `markers`."""
-    held: bool = False
-    """Nothing is begun, for the data are about to be exchanged."""
+    held: int = 0
+    """How many want that nothing is begun just now (`preserve.Preserver.at_rest`)."""
     relied_on: frozenset[str] = frozenset()
     """Snapshots that a plan to go back needs."""
 
