@@ -100,7 +100,7 @@ class Secretary:
     def __init__(self, port: int) -> None:
         self.events = held(port)
         self.answered = 0
-        self.repeated = 0
+        self.repeated: list[str] = []
         self._port = port
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -137,14 +137,15 @@ class Secretary:
         """Repeat it until it is done; a DELETE that was carried out without an answer finds nothing the next time."""
         done = {200, 201, 204, 404} if method == "DELETE" else {201, 204}
         while True:
+            error: Exception | None = None
             try:
                 status = ask(self._port, method, f"{PLANS}{uid}.ics", body)
-            except (OSError, http.client.HTTPException):
-                status = 0
+            except (OSError, http.client.HTTPException) as one:
+                status, error = 0, one
             if status in done:
                 return
             assert status == 0 or status >= 500, f"{method} {uid}: {status}"
-            self.repeated += 1
+            self.repeated.append(f"{method} {uid}: {status or error!r}")
 
 
 def held(port: int) -> dict[str, str]:
@@ -204,7 +205,7 @@ def test_a_handover_while_somebody_writes_loses_no_event_and_fails_no_request(ca
     after = settled(calendar, NAME)
     assert after["slot"] == before["slot"] and after["pid"] != before["pid"] and gone(before["pid"])
     assert held(calendar.port) == secretary.events
-    assert secretary.repeated == 0
+    assert not secretary.repeated
 
 
 def test_snapshots_are_taken_while_somebody_writes_and_nobody_suffers(calendar: Site) -> None:
@@ -214,7 +215,7 @@ def test_snapshots_are_taken_while_somebody_writes_and_nobody_suffers(calendar: 
             taken = last(calendar)
             wait(lambda taken=taken: last(calendar) != taken, "the next snapshot")
             secretary.more()
-    assert secretary.repeated == 0
+    assert not secretary.repeated
     assert settled(calendar, NAME)["pid"] == before["pid"]
     assert set(calendar.rules(since)) <= HARMLESS
 
@@ -257,4 +258,4 @@ def test_a_killed_daemon_is_noticed_by_nobody_who_writes(calendar: Site) -> None
     after = settled(calendar, NAME)
     assert (after["pid"], owned(calendar, NAME)["epoch"]) == (before["pid"], found["epoch"])
     assert held(calendar.port) == secretary.events
-    assert secretary.repeated == 0
+    assert not secretary.repeated
