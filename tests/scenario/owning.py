@@ -81,6 +81,9 @@ class Owning:
     def _owned(self, change: Take | Promote | Exchange) -> None:
         service = self._service
         before, wanted = service.term, self._wanted.rollback
+        if not isinstance(change, Promote):
+            chosen = service.slots[change.slot.number]
+            chosen.history = replace(chosen.history, failures=0, next_start_at=0.0)
         if isinstance(change, Take):
             fresh = Term(change.slot.number, before.epoch + 1, before.data_epoch, change.handover, before.rollback)
             service.term = replace(fresh, holds=True, takeable=True)

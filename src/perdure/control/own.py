@@ -191,10 +191,12 @@ class Owners:
             await self.clock.sleep_until(self.clock.now() + AGAIN_S)
             return
         self._owned(service, slot.slot.number)
-        slot.history = replace(slot.history, failures=0, next_start_at=0.0)  # with other data it is another trial
 
     def _owned(self, service: ServiceState, number: int) -> None:
-        """A new term has begun with this slot, whose state is beyond every snapshot from now on."""
+        """A new term has begun with this slot, whose state is beyond every snapshot from now on; what failed there
+        before is no reason to leave it again."""
+        slot = self.world.slot(Slot(service.name, number))
+        slot.history = replace(slot.history, failures=0, next_start_at=0.0)
         service.term = self.term(service)
         service.lossy = False
         service.preserved.applied.pop(number, None)

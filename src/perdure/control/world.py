@@ -323,6 +323,7 @@ def _standing(service: ServiceState, slot: SlotState, silence: vantage.Silence |
         told=slot.told,
         deaf=slot.refusals >= TOLD_MAX,
         unsaved=slot.unsaved,
+        empty_s=now - replica.since_at if replica is not None and not slot.live else math.inf,
         unsettled=service.desired.service.state is not None and slot.slot.number not in service.preserved.settled,
         data_epoch=_data_epoch(service, slot),
         behind_s=_behind_s(service, slot, now),

@@ -141,6 +141,8 @@ class Standing:
     """It was told several times, and did not take it."""
     unsaved: bool = False
     """It holds changes of a former term that nobody has copied yet."""
+    empty_s: float = math.inf
+    """For how long nothing has run in it."""
     unsettled: bool = False
     """Nobody has looked yet whether an exchange of its data was cut short: nothing may start on them."""
     data_epoch: int = 0

@@ -35,6 +35,10 @@ from perdure.recover import heir as heirs
 FAILED = "the active replica has failed"
 IN_PLACE_TRIES = 2
 """A slot whose replicas failed so often in a row is not started in place any more while another one can take over."""
+FORGIVEN_S = 300.0
+"""A cold slot whose replicas have failed stands by again when nothing has run in it for so long: it cannot show
+otherwise that it is well.
+"""
 REFUSED_KEY = "nobody takes over"
 LOOP_S = 0.5
 """The death of a process is seen, and the next term is on the disk, within this; copying the last state and starting a
@@ -257,7 +261,7 @@ def _heir(
         and one.slot.number not in desired.drained
         and not one.unsaved
         and named in (None, one.slot.number)
-        and _stands_by(desired, one, owner)
+        and _stands_by(desired, one, owner, asked=command is not None)
     ]
     data_epoch = owner.data_epoch if owner is not None else max((one.data_epoch for one in standings), default=0)
     accepts = command is not None and command.accept_loss
@@ -265,14 +269,15 @@ def _heir(
     return heirs.heir(found, data_epoch, heirs.Bearable(max_loss_s, needless, accepts))
 
 
-def _stands_by(desired: Desired, standing: Standing, owner: Standing | None) -> bool:
+def _stands_by(desired: Desired, standing: Standing, owner: Standing | None, *, asked: bool) -> bool:
     """Whether a slot could become active. A warm one stands by, and is what is wanted now unless the owner is gone; a
-    cold one is empty, and has not failed itself. At the first start any will do.
+    cold one is empty, and has not failed itself lately, unless somebody asks for it. At the first start any will do.
     """
     if owner is None:
         return not standing.live or standing.state_is(State.PASSIVE)
     if desired.service.standby is Standby.COLD:
-        return not standing.live and not standing.history.failures
+        rested = not standing.history.failures or standing.empty_s >= FORGIVEN_S
+        return not standing.live and (rested or asked)
     current = standing.replica is not None and not desired.outdated(standing.replica)
     return standing.state_is(State.PASSIVE) and (current or not owner.live)
 
