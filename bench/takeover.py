@@ -77,6 +77,7 @@ async def run(extent: Extent, directory: Path) -> Report:
             for name, strike in STRIKES.items():
                 trials, samples = await _series(side, name, strike, extent.trials)
                 rows.append(_cells(f"{standby}: {name}", trials, samples))
+                print("takeover:", "; ".join(rows[-1]), file=sys.stderr, flush=True)
                 figures[f"{standby} {name}"] = [asdict(trial) for trial in trials]
             rows.append((f"{standby}: writes", *_accepted(side), "", "", ""))
         finally:
