@@ -1,5 +1,6 @@
 """Active-passive services on one machine: who is active is killed, stopped, promoted and drained while clients ask."""
 
+import asyncio
 import json
 import os
 import signal
@@ -48,6 +49,14 @@ async def test_a_killed_active_replica_is_replaced_by_the_warm_one_within_a_seco
             assert after["slot"] != before["slot"]
     assert clients.result.failed == 0, clients.result.sentence()
     assert clients.result.max_s < TAKEN_OVER_S
+
+
+async def test_gets_wait_while_a_hang_of_the_active_replica_is_found_and_none_fails(ledgers: Site) -> None:
+    before = settled(ledgers, "warm")
+    async with ledgers.load(rate=200.0, port=ledgers.ports[0], mix=HEALTHZ) as clients:
+        os.kill(before["pid"], signal.SIGSTOP)
+        await asyncio.to_thread(wait, lambda: another(ledgers, "warm", before), "another one is active")
+    assert clients.result.failed == 0, clients.result.sentence()
 
 
 async def test_a_killed_cold_one_is_started_again_in_its_slot_with_what_it_wrote(ledgers: Site) -> None:

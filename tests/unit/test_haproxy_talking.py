@@ -120,6 +120,20 @@ def test_what_haproxy_reports_becomes_servers() -> None:
     assert (third.port, third.admin, third.up, third.sessions) == (0, Admin.MAINT, False, 1)
 
 
+def test_a_server_that_an_error_of_a_request_has_marked_down_keeps_its_port() -> None:
+    """HAProxy quotes what it says of its check then, for there is a comma in it; the columns behind must not move."""
+    columns = HEADER.removeprefix("# ").split(",")
+    cells = line("s1", "DOWN", sessions=7).split(",")
+    at = columns.index("status") + 1
+    header = ",".join([*columns[:at], "last_chk", *columns[at:]])
+    said = '"Detected 1 consecutive errors, last one was: L4 unsuccessful connection"'
+    reader = statistics.Reader({"web": 1})
+    reader.begin()
+    reader.take(f"# {header}\n{','.join([*cells[:at], said, *cells[at:]])}")
+    (server,) = reader.backends()[0].servers
+    assert (server.port, server.up, server.sessions) == (9, False, 7)
+
+
 def test_a_server_in_maintenance_is_asked_about_until_it_has_nothing_left() -> None:
     reader = statistics.Reader({"web": 1})
     for sessions, asked in ((1, True), (0, True), (0, False)):

@@ -8,6 +8,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -48,16 +49,11 @@ def restore(
     file: options.File = None,
 ) -> None:
     """Go back to older data: shows what would be lost first, and can be undone."""
-    client = api.Client(options.deployment_paths(file), timeout_s=TAKES_S)
     if (to is None) == (yes is None):
         sentence = "say where to go back to (--to), or which plan to carry out (--yes TOKEN)"
         raise errors.ConfigError(sentence, f"perdure restore {service} --to 10m")
-    if yes is not None:
-        _carry_out(
-            client, {"service": service, "token": yes, "without_safety": without_safety}, None if no_wait else timeout
-        )
-        return
-    _offer(client, client.ask("restore-plan", service=service, to=to), as_json, None if no_wait else timeout)
+    manner = _Manner(as_json, without_safety, None if no_wait else timeout)
+    _go_back(_client(file), ("restore-plan", {"service": service, "to": to}), yes, manner)
 
 
 def undo(
@@ -71,38 +67,54 @@ def undo(
     file: options.File = None,
 ) -> None:
     """Undo the last restore: shows what was written since, and would be lost."""
-    client = api.Client(options.deployment_paths(file), timeout_s=TAKES_S)
-    if yes is not None:
-        _carry_out(
-            client, {"service": service, "token": yes, "without_safety": without_safety}, None if no_wait else timeout
-        )
-        return
-    _offer(client, client.ask("undo-plan", service=service), as_json, None if no_wait else timeout)
+    manner = _Manner(as_json, without_safety, None if no_wait else timeout)
+    _go_back(_client(file), ("undo-plan", {"service": service}), yes, manner)
 
 
 def rescue(service: Name, tables: Tables = None, file: options.File = None) -> None:
     """Put the rows back that the last restore lost (SQLite); lists those that conflict with present ones."""
-    client = api.Client(options.deployment_paths(file), timeout_s=TAKES_S)
-    for sentence in client.post("rescue", service=service, tables=tables or []):
+    for sentence in _client(file).post("rescue", service=service, tables=tables or []):
         print(sentence)
 
 
-def _offer(client: api.Client, plan: dict[str, Any], as_json: bool, timeout: str | None) -> None:
-    """Show a plan, and carry it out when somebody types its token."""
-    if as_json:
+@dataclass(frozen=True, slots=True)
+class _Manner:
+    """How it is to be done; `timeout` None: nobody waits for it."""
+
+    as_json: bool
+    without_safety: bool
+    timeout: str | None
+
+
+def _client(file: str | None) -> api.Client:
+    return api.Client(options.deployment_paths(file), timeout_s=TAKES_S)
+
+
+def _go_back(client: api.Client, asked: tuple[str, dict[str, Any]], yes: str | None, manner: _Manner) -> None:
+    """Carry out the plan with the token `yes`, or show a new one, and carry it out when somebody types its token."""
+    verb, body = asked
+    token = yes if yes is not None else _agreed(client.ask(verb, **body), manner)
+    if token is not None:
+        agreed = {"service": body["service"], "token": token, "without_safety": manner.without_safety}
+        _carry_out(client, agreed, manner.timeout)
+
+
+def _agreed(plan: dict[str, Any], manner: _Manner) -> str | None:
+    """The token of a plan, when it was shown and somebody has typed it."""
+    if manner.as_json:
         print(json.dumps(plan, indent=2))
-        return
+        return None
     _show(plan)
-    verb, service, token = "undo" if plan["undoes"] else "restore", plan["service"], plan["token"]
+    verb, service, token = "undo" if plan["undoes"] else "restore", plan["service"], str(plan["token"])
     if not terminal.is_terminal():
         print(f"Nothing was changed. To do it, within {terminal.span(plan['lasts_s'])}:")
-        print(f"  perdure {verb} {service} --yes {token}")
-        return
+        print(f"  perdure {verb} {service} --yes {token}{' --without-safety' if manner.without_safety else ''}")
+        return None
     typed = typer.prompt(f"Type {token} to do it, anything else not to", default="", show_default=False)
-    if typed.strip() != token:
-        print("nothing was changed")
-        return
-    _carry_out(client, {"service": service, "token": token}, timeout)
+    if typed.strip() == token:
+        return token
+    print("nothing was changed")
+    return None
 
 
 def _carry_out(client: api.Client, agreed: Mapping[str, Any], timeout: str | None) -> None:

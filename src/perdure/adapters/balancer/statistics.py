@@ -4,6 +4,7 @@ HAProxy is asked to leave out servers in MAINT: most are free places. Those that
 finish are not asked about again until they show up or are changed; the others are asked for by number.
 """
 
+import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -108,7 +109,9 @@ class Reader:
             self._header = header
 
     def _take_line(self, line: str) -> None:
-        cells: tuple[str, ...] = self._pick(line.split(",", self._splits))
+        # Quoted: "Detected 1 consecutive errors, last one was: ...", when an error of a request has marked it down.
+        parts = line.split(",", self._splits) if '"' not in line else next(csv.reader([line]))
+        cells: tuple[str, ...] = self._pick(parts)
         service, name = cells[0][3:], cells[1]
         if name == "BACKEND":
             self._queued[service] = int(cells[2])
