@@ -39,6 +39,8 @@ RATE = 500.0
 WRITES = 20.0
 PERIOD_S = 0.01
 RECENT_S = 5.0
+REST_S = 11.0
+"""Between two takeovers: a replica that served so long has no back-off, and what waited before is answered."""
 PATIENCE_S = 30.0
 BEYOND = 0.3
 """Clocks that differ by so much break the rule, and the check must see it."""
@@ -89,7 +91,8 @@ async def run(extent: Extent, directory: Path) -> Report:
         ("what", "trials", "active again, s", "failed", "slowest GET, s", "same slot"),
         tuple(rows),
         (
-            f"{RATE:.0f} GETs a second; p50 / max. Cold: the program's own start is in it; the slot is the same one.",
+            f"{RATE:.0f} GETs a second, {REST_S:g} s of rest before each strike; p50 / max.",
+            "Cold: the program's own start is in it; the slot is the same one.",
             "writes: how many were accepted, in how many terms; one of an older term after a newer would be an error.",
             *_told(outcomes),
         ),
@@ -126,7 +129,7 @@ async def _series(
     plan = load.Plan(f"http://127.0.0.1:{side.port}/", RATE + WRITES, mix=writes, connections=1024, timeout_s=20.0)
     async with LoadProcess(plan) as clients:
         for number in range(1, count + 1):
-            trials.append(await asyncio.to_thread(_trial, side, strike, rng.uniform(0.0, 2.0)))
+            trials.append(await asyncio.to_thread(_trial, side, strike, REST_S + rng.uniform(0.0, 2.0)))
             progress(f"takeover: {side.directory.name}, {name}", number, count)
     return trials, clients.samples
 

@@ -27,7 +27,8 @@ from bench.processes import Ward, bound_to
 from bench.report import Report, progress, spread
 from bench.rivals import HANDWRITTEN, RIVALS, Rival, Site, haproxy_program
 from perdure.adapters.balancer import render
-from perdure.model.service import Address, Check, CheckKind, Service
+from perdure.model.check import Check, CheckKind
+from perdure.model.service import Address, Service
 from perdure.model.traffic import BackendSpec
 
 PROXY_CORE, OTHER_CORE = 0, 1

@@ -13,7 +13,8 @@ from types import TracebackType
 
 from perdure.adapters.balancer import program
 from perdure.adapters.balancer.haproxy import HAProxy
-from perdure.model.service import Address, Check, CheckKind, Service
+from perdure.model.check import Check, CheckKind
+from perdure.model.service import Address, Service
 from perdure.model.traffic import Admin, Backend, BackendSpec, PutServer
 
 SERVER = Path(__file__).with_name("haproxy_server.py")

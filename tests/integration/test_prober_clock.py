@@ -8,8 +8,8 @@ from email.utils import formatdate
 import pytest
 
 from perdure.adapters.prober import Probers
+from perdure.model.check import Check, CheckKind
 from perdure.model.evidence import Outcome
-from perdure.model.service import Check, CheckKind
 from perdure.ports.prober import Target
 
 

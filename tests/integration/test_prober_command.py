@@ -10,8 +10,8 @@ import pytest
 
 from perdure.adapters.prober import Probers
 from perdure.adapters.runner import stat
+from perdure.model.check import Check, CheckKind
 from perdure.model.evidence import Outcome
-from perdure.model.service import Check, CheckKind
 from perdure.ports.prober import Answer, Target
 
 

@@ -12,9 +12,9 @@ import pytest
 import uvloop
 
 from perdure.adapters.prober import Probers
+from perdure.model.check import Check, CheckKind, CheckRole
 from perdure.model.errors import UnavailableError
 from perdure.model.evidence import Outcome
-from perdure.model.service import Check, CheckKind, CheckRole
 from perdure.ports.prober import Answer, Target
 
 Handler = Callable[["Server", asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from perdure.adapters.prober import Probers
+from perdure.model.check import Check, CheckKind
 from perdure.model.evidence import Outcome
-from perdure.model.service import Check, CheckKind
 from perdure.ports.prober import Target
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

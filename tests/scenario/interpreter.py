@@ -17,10 +17,11 @@ from perdure.control import turn, world
 from perdure.control.execute import Executor
 from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import digest, peers, stall, suspect, traffic, vantage
+from perdure.model.check import Check, CheckKind, CheckRole
 from perdure.model.decision import Begin, Decision, Exchange, Note, Promote, Take
 from perdure.model.evidence import Beat, Exited, Held, Outcome, Probed, Served, Sighted
 from perdure.model.replica import Exit, Replica, Slot, State
-from perdure.model.service import Address, Check, CheckKind, CheckRole, Heartbeat, Limits, Mode, Service, Standby
+from perdure.model.service import Address, Heartbeat, Limits, Mode, Service, Standby
 from perdure.model.snapshot import Keeping, StateKind
 from perdure.model.standing import Desired
 from perdure.model.traffic import Admin, Backend, Counters, Server

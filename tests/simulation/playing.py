@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from perdure.model.service import Address, Check, CheckKind, Restart, Service
+from perdure.model.check import Check, CheckKind
+from perdure.model.service import Address, Restart, Service
 from perdure.sim import checkers, plan, run
 from perdure.sim.step import Step
 from perdure.sim.world import Watcher, World

@@ -6,7 +6,7 @@ import pytest
 from playing import at, played, with_replicas
 
 from perdure.control import status
-from perdure.model.service import Check, CheckKind
+from perdure.model.check import Check, CheckKind
 from perdure.sim.world import Watcher, World
 
 

@@ -6,7 +6,7 @@ import pytest
 from playing import WEB, at, played, with_replicas
 
 from perdure.control import status
-from perdure.model.service import Check, CheckKind
+from perdure.model.check import Check, CheckKind
 from perdure.sim.world import Watcher, World
 
 PHASES_S = (0.0, 0.29, 0.5, 0.71, 0.93)

@@ -7,8 +7,8 @@ import heapq
 import itertools
 
 from perdure.detect import probe
+from perdure.model.check import Check
 from perdure.model.evidence import Outcome, Probed
-from perdure.model.service import Check
 
 LATENCY_S = 0.003
 

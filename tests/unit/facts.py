@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from perdure.model.check import Check, CheckKind
 from perdure.model.evidence import EvidenceClass
 from perdure.model.replica import Process, Replica, Slot, State
-from perdure.model.service import Address, Check, CheckKind, Service
+from perdure.model.service import Address, Service
 from perdure.model.standing import Desired, Standing
 from perdure.model.verdict import Conviction, Sign, Verdict
 

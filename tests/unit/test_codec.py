@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure.model import codec
+from perdure.model.check import Check, CheckKind
 from perdure.model.errors import CorruptionError
 from perdure.model.event import Event
 from perdure.model.replica import Exit, Process, Replica, Slot, State
-from perdure.model.service import Address, Check, CheckKind, Deployment, Heartbeat, Limits, Log, Restart, Retry, Service
+from perdure.model.service import Address, Deployment, Heartbeat, Limits, Log, Restart, Retry, Service
 
 # from_type fills every field, defaults too; floats that JSON cannot hold are not values of the model.
 FINITE = st.floats(allow_nan=False, allow_infinity=False)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from perdure.config import load
+from perdure.model import check as checks
 from perdure.model import service as model
 from perdure.model.errors import ConfigError, Problem
 
@@ -88,7 +89,7 @@ def test_every_key_reaches_its_field() -> None:
     deployment = parsed(EVERY_KEY)
     assert deployment.ports == range(2000, 3000)
     assert deployment.haproxy == "/srv/shop/bin/haproxy"
-    kind = model.CheckKind
+    kind = checks.CheckKind
     assert deployment.services[0] == model.Service(
         name="web",
         command=("app", "--port", "$PORT"),
@@ -97,9 +98,9 @@ def test_every_key_reaches_its_field() -> None:
         protocol=model.Protocol.TCP,
         listen=model.Address("0.0.0.0", 8080),
         checks=(
-            model.Check(kind.HTTP, "/healthz", (), 2.0, 3.0, (200,), "ok", (("Server", "x"),)),
-            model.Check(kind.TCP),
-            model.Check(kind.COMMAND, command=("probe", "it")),
+            checks.Check(kind.HTTP, "/healthz", (), 2.0, 3.0, (200,), "ok", (("Server", "x"),)),
+            checks.Check(kind.TCP),
+            checks.Check(kind.COMMAND, command=("probe", "it")),
         ),
         heartbeat=model.Heartbeat(2.0),
         retry=model.Retry(2, 1.0, 5.0, 0.5),
@@ -133,7 +134,7 @@ def test_what_a_retry_section_leaves_out_follows_from_the_rest(retry: str, timeo
 
 
 def test_a_single_check_is_a_table() -> None:
-    assert service('check.http = "/"').checks == (model.Check(model.CheckKind.HTTP),)
+    assert service('check.http = "/"').checks == (checks.Check(checks.CheckKind.HTTP),)
 
 
 def test_the_sentence_of_the_style_guide_is_word_for_word() -> None:

@@ -7,9 +7,9 @@ from perdure.control import turn, world
 from perdure.control.world import ServiceState, SlotState
 from perdure.detect import confirm, probe, stall, suspect
 from perdure.detect.stall import Stall
+from perdure.model.check import CONFIRMING
 from perdure.model.evidence import Outcome, Probed
 from perdure.model.replica import Slot, State
-from perdure.model.service import CONFIRMING
 from perdure.model.verdict import Sign
 
 LABEL = f"{CONFIRMING}/orders"

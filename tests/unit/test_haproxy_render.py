@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from perdure.adapters.balancer import render
+from perdure.model.check import Check, CheckKind
 from perdure.model.errors import ConfigError
-from perdure.model.service import Address, Check, CheckKind, Limits, Mode, Protocol, Retry, Service
+from perdure.model.service import Address, Limits, Mode, Protocol, Retry, Service
 from perdure.model.traffic import BackendSpec
 
 PATHS = render.Paths(Path("/run/web shop"), 3, Path("/lib/waiting_room.lua"))

@@ -3,8 +3,8 @@
 import pytest
 
 from perdure.adapters.prober import http, pointer
+from perdure.model.check import Check, CheckKind
 from perdure.model.evidence import Outcome
-from perdure.model.service import Check, CheckKind
 
 BODY = b'{"status": "ok", "queue": {"length": 0}, "up": true, "list": [{"a/b": 1, "m~n": null}], "": 7}'
 

@@ -5,9 +5,9 @@ import errno
 import pytest
 
 from perdure.adapters.prober import failure, http
+from perdure.model.check import Check, CheckKind
 from perdure.model.errors import UnavailableError
 from perdure.model.evidence import Outcome
-from perdure.model.service import Check, CheckKind
 
 
 def check(**expectations: object) -> Check:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from perdure.detect import cusum, heartbeat, probe, process, readmit, suspect, traffic
 from perdure.detect.suspect import Belief
+from perdure.model.check import Check, CheckKind
 from perdure.model.evidence import EvidenceClass
-from perdure.model.service import Check, CheckKind, Heartbeat, Limits
+from perdure.model.service import Heartbeat, Limits
 from perdure.model.verdict import Conviction, Sign
 
 TCP = Check(CheckKind.TCP)

@@ -3,7 +3,7 @@
 import pytest
 
 from perdure.detect import scope
-from perdure.model.service import Check, CheckKind
+from perdure.model.check import Check, CheckKind
 from perdure.model.verdict import DEFINITIVE, Sign
 
 HANG, STATUS = Sign.HANG, Sign.STATUS

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from perdure.detect import cusum, heartbeat, process, suspect, traffic
 from perdure.detect.suspect import Belief
+from perdure.model.check import Check, CheckKind
 from perdure.model.evidence import Beat, EvidenceClass, Outcome, Probed, Sighted
-from perdure.model.service import Check, CheckKind, Heartbeat, Limits
+from perdure.model.service import Heartbeat, Limits
 from perdure.model.verdict import Sign
 
 BEATS = service(heartbeat=Heartbeat(1.0), limits=Limits(memory_bytes=100))

@@ -9,7 +9,7 @@ from facts import HEALTHZ
 from perdure.detect import probe, stall, vantage
 from perdure.detect.stall import Stall
 from perdure.detect.vantage import Answers, Heard, Hearing, Seen
-from perdure.model.service import Check, CheckKind
+from perdure.model.check import Check, CheckKind
 from perdure.model.standing import View
 
 SINCE = 10.0

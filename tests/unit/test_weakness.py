@@ -4,19 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from perdure.model.check import Check, CheckKind
 from perdure.model.event import Severity
-from perdure.model.service import (
-    Address,
-    Check,
-    CheckKind,
-    Deployment,
-    Heartbeat,
-    Limits,
-    Protocol,
-    Restart,
-    Retry,
-    Service,
-)
+from perdure.model.service import Address, Deployment, Heartbeat, Limits, Protocol, Restart, Retry, Service
 from perdure.prevent import weakness
 
 STRONG = Service(

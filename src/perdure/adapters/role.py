@@ -14,10 +14,11 @@ import aiohttp
 
 from perdure.adapters.prober.command import Commands
 from perdure.adapters.runner import environment
+from perdure.model.check import Check, CheckKind
 from perdure.model.errors import ConfigError, UnavailableError
 from perdure.model.evidence import Outcome
 from perdure.model.replica import Slot
-from perdure.model.service import Check, CheckKind, Role, Service
+from perdure.model.service import Role, Service
 from perdure.ports.prober import Target
 from perdure.ports.role import Duty, Listener
 from perdure.ports.runner import Runner

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from perdure.config import schema
+from perdure.model import check as checks
 from perdure.model import service as model
 from perdure.model import snapshot
 
@@ -31,12 +32,12 @@ def absolute(folder: Path, path: str) -> str:
     return os.path.abspath(folder / path)  # noqa: PTH100 - Path.resolve would follow the links
 
 
-def check(section: schema.Check) -> model.Check:
+def check(section: schema.Check) -> checks.Check:
     """Make one check; exactly one of its three ways is given."""
-    kind = model.CheckKind.COMMAND
+    kind = checks.CheckKind.COMMAND
     if section.command is None:
-        kind = model.CheckKind.TCP if section.http is None else model.CheckKind.HTTP
-    asked = model.Check(
+        kind = checks.CheckKind.TCP if section.http is None else checks.CheckKind.HTTP
+    asked = checks.Check(
         kind=kind,
         path=section.http or "/",
         command=section.command or (),
@@ -47,32 +48,32 @@ def check(section: schema.Check) -> model.Check:
     return _expecting(asked, section.expect)
 
 
-def digest(section: schema.Digest) -> model.Check:
+def digest(section: schema.Digest) -> checks.Check:
     """Make the question whose answers are compared; exactly one of its two ways is given."""
-    return model.Check(
-        kind=model.CheckKind.HTTP if section.path is not None else model.CheckKind.COMMAND,
+    return checks.Check(
+        kind=checks.CheckKind.HTTP if section.path is not None else checks.CheckKind.COMMAND,
         path=section.path or "/",
         command=section.command or (),
         interval_s=section.every,
         timeout_s=section.timeout,
-        role=model.CheckRole.DIGEST,
+        role=checks.CheckRole.DIGEST,
     )
 
 
 def canary(section: schema.Canary) -> model.Canary:
     """Make the synthetic requests."""
-    asked = model.Check(
-        kind=model.CheckKind.HTTP,
+    asked = checks.Check(
+        kind=checks.CheckKind.HTTP,
         path=section.path,
         interval_s=1.0 / section.rate,
         timeout_s=section.timeout,
         method=section.method,
-        role=model.CheckRole.CANARY,
+        role=checks.CheckRole.CANARY,
     )
     return model.Canary(_expecting(asked, section.expect), section.rate)
 
 
-def _expecting(asked: model.Check, section: schema.Expect | None) -> model.Check:
+def _expecting(asked: checks.Check, section: schema.Expect | None) -> checks.Check:
     expect = section or schema.Expect()
     return dataclasses.replace(
         asked,

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from perdure.config import accounts, addresses, bindings, programs
 from perdure.config.mistake import Mistake
+from perdure.model.check import CheckKind
 from perdure.model.errors import PerdureError, Problem
-from perdure.model.service import Address, CheckKind, Deployment, Service
+from perdure.model.service import Address, Deployment, Service
 
 SOCKET_PATH_BYTES_MAX = 107
 """Size of sun_path in a Unix socket's address, less the final NUL."""

@@ -9,12 +9,13 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from perdure.config import kinds
+from perdure.model import check as checks
 from perdure.model import service as model
 from perdure.model import snapshot
 
 _SERVICE = model.Service("web", ("true",))
-_CHECK = model.Check(model.CheckKind.TCP)
-_CANARY = model.Check(model.CheckKind.HTTP)
+_CHECK = checks.Check(checks.CheckKind.TCP)
+_CANARY = checks.Check(checks.CheckKind.HTTP)
 _RETRY = model.Retry()
 _ROLE = model.Role()
 _KEEPING = snapshot.Keeping(snapshot.StateKind.FILES)

@@ -13,10 +13,10 @@ import structlog
 
 from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import confirm, probe, self_health
+from perdure.model.check import Check, CheckKind, CheckRole
 from perdure.model.errors import UnavailableError
 from perdure.model.evidence import Beat, Held, Probed, Sighted
 from perdure.model.replica import LIVE, Process, State
-from perdure.model.service import Check, CheckKind, CheckRole
 from perdure.ports.clock import Clock
 from perdure.ports.host import Host
 from perdure.ports.prober import Answer, Prober, Target

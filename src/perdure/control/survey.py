@@ -14,9 +14,10 @@ from perdure.control.monitor import Monitor, spread
 from perdure.control.sample import Sampler, Synthetic
 from perdure.control.world import ServiceState, SlotState, World, room_left
 from perdure.detect import digest, space, tasks
+from perdure.model.check import Check
 from perdure.model.evidence import Outcome
 from perdure.model.replica import State
-from perdure.model.service import Canary, Check
+from perdure.model.service import Canary
 from perdure.ports.clock import Clock
 from perdure.ports.host import Host
 

@@ -22,9 +22,9 @@ from perdure.detect import (
     traffic,
     vantage,
 )
+from perdure.model.check import CONFIRMING
 from perdure.model.owner import Term
 from perdure.model.replica import LIVE, SERVING, Replica, Slot, State
-from perdure.model.service import CONFIRMING
 from perdure.model.snapshot import Kept, Manifest
 from perdure.model.standing import Desired, History, Standing
 from perdure.model.traffic import Admin, Backend

@@ -13,8 +13,8 @@ silence, `suspect` adds them up.
 from collections.abc import Mapping
 
 from perdure.detect.probe import Asked
+from perdure.model.check import CONFIRMING
 from perdure.model.evidence import Outcome
-from perdure.model.service import CONFIRMING
 
 SOON_S = 0.5
 """What clients ask most is answered within this by a replica that is well."""

@@ -16,8 +16,8 @@ row" alone: it never convicts a replica that fails every second question.
 from dataclasses import dataclass
 
 from perdure.detect import cusum
+from perdure.model.check import Check
 from perdure.model.evidence import EvidenceClass, Outcome, Probed
-from perdure.model.service import Check
 from perdure.model.verdict import Sign, Verdict
 
 BURST = 3

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from perdure.model.service import Check
+from perdure.model.check import Check
 from perdure.model.verdict import DEFINITIVE, Common, Failing, Sign
 
 LINGERING = frozenset({Sign.REFUSED, Sign.STATUS, Sign.CONTENT})

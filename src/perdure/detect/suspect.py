@@ -28,8 +28,9 @@ from perdure.detect import (
     vantage,
 )
 from perdure.detect.times import Times
+from perdure.model.check import CONFIRMING
 from perdure.model.evidence import Beat, EvidenceClass, Held, Outcome, Probed, Sighted
-from perdure.model.service import CONFIRMING, Service
+from perdure.model.service import Service
 from perdure.model.standing import Filling
 from perdure.model.verdict import Sign, Verdict
 

@@ -32,7 +32,7 @@ from dataclasses import dataclass, replace
 
 from perdure.detect import probe, stall
 from perdure.detect.probe import PAUSE_TOLERATED_S
-from perdure.model.service import Check
+from perdure.model.check import Check
 from perdure.model.standing import View
 
 MARK_EVERY_S = 0.5

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from perdure.model.check import Check
 from perdure.model.evidence import Outcome
-from perdure.model.service import Check
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from perdure.model.check import CheckKind
 from perdure.model.event import Severity
 from perdure.model.finding import Finding
-from perdure.model.service import Address, CheckKind, Deployment, Protocol, Service
+from perdure.model.service import Address, Deployment, Protocol, Service
 from perdure.prevent import weakness_state
 
 _PORT_NAMES = ("$PORT", "${PORT}")

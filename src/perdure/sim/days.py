@@ -28,8 +28,9 @@ from perdure.control.execute import Executor
 from perdure.control.observe import Observer
 from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import self_health, suspect
+from perdure.model.check import Check, CheckKind
 from perdure.model.evidence import Exited
-from perdure.model.service import Address, Check, CheckKind, Heartbeat, Limits, Service
+from perdure.model.service import Address, Heartbeat, Limits, Service
 from perdure.model.standing import Desired
 from perdure.sim import weather
 from perdure.sim.clock import SimulatedClock

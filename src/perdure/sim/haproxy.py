@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 
+from perdure.model.check import Check, CheckKind
 from perdure.model.replica import Process
-from perdure.model.service import Check, CheckKind
 from perdure.model.traffic import Admin, Answered
 from perdure.sim.kernel import Kernel, Reply, Runs
 from perdure.sim.link import SENT_AGAIN_S, Observer

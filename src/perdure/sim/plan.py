@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from perdure.model.service import Address, Check, CheckKind, Restart, Service
+from perdure.model.check import Check, CheckKind
+from perdure.model.service import Address, Restart, Service
 from perdure.prevent import replicate
 from perdure.sim.commands import REPLICAS_MAX, VERBS
 from perdure.sim.faults import ports_taken

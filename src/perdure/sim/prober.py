@@ -4,8 +4,8 @@ import asyncio
 from dataclasses import dataclass, replace
 from random import Random
 
+from perdure.model.check import Check, CheckKind, CheckRole
 from perdure.model.evidence import Outcome
-from perdure.model.service import Check, CheckKind, CheckRole
 from perdure.ports.prober import Answer, Target
 from perdure.sim.kernel import Kernel, Reply
 from perdure.sim.life import Life

@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass
 from random import Random
 
+from perdure.model.check import Check, CheckRole
 from perdure.model.evidence import Outcome
-from perdure.model.service import Check, CheckRole
 from perdure.ports.prober import Answer, Target
 from perdure.sim.crowd import Crowd
 from perdure.sim.kernel import Kernel

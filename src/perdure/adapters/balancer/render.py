@@ -13,8 +13,9 @@ from typing import Any
 import jinja2
 
 from perdure.adapters.balancer import sample
+from perdure.model.check import Check, CheckKind
 from perdure.model.errors import ConfigError
-from perdure.model.service import Address, Check, CheckKind, Protocol, Service
+from perdure.model.service import Address, Protocol, Service
 from perdure.model.traffic import WEIGHT, BackendSpec
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")

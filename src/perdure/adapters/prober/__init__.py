@@ -8,7 +8,7 @@ from perdure.adapters.prober import tcp
 from perdure.adapters.prober.command import Commands
 from perdure.adapters.prober.echo import Echo
 from perdure.adapters.prober.http import Requests
-from perdure.model.service import Check, CheckKind
+from perdure.model.check import Check, CheckKind
 from perdure.ports.prober import Answer, Target
 
 

@@ -12,9 +12,9 @@ from contextlib import suppress
 
 from perdure.adapters.prober import failure
 from perdure.adapters.runner import environment
+from perdure.model.check import Check, CheckRole
 from perdure.model.errors import ConfigError
 from perdure.model.evidence import Outcome
-from perdure.model.service import Check, CheckRole
 from perdure.ports.prober import Answer, Target
 
 OUTPUT_BYTES = 4_096

@@ -17,8 +17,8 @@ import yarl
 from aiohttp.client_proto import ResponseHandler
 
 from perdure.adapters.prober import certificate, clock, failure, pointer
+from perdure.model.check import Check, CheckRole
 from perdure.model.evidence import Outcome
-from perdure.model.service import Check, CheckRole
 from perdure.ports.prober import Answer, Target
 
 if TYPE_CHECKING:
