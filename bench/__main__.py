@@ -2,7 +2,7 @@
 
 `--quick` is for a look after a change (some ten minutes); without it the figures are those of the documents (some
 hours, most of them for the thousand simulated days). Names on the command line choose: traffic, failure, faults,
-takeover, state, control, days, detectors. The last one replays recorded heartbeats, which are not part of this
+takeover, rollout, state, control, days, detectors. The last one replays recorded heartbeats, which are not part of this
 repository, and so runs only with `--traces FOLDER`.
 """
 
@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import control, days, detectors, failure, faults, state, takeover, traffic
+from bench import control, days, detectors, failure, faults, rollout, state, takeover, traffic
 from bench.processes import RESULTS, BenchError
 from bench.report import Report, publish
 
@@ -26,12 +26,19 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "names",
         nargs="*",
-        metavar="traffic|failure|faults|takeover|state|control|days|detectors",
+        metavar="traffic|failure|faults|takeover|rollout|state|control|days|detectors",
         help="which benches; all without",
     )
     parser.add_argument("--quick", action="store_true", help="fewer and shorter measurements")
-    parser.add_argument("--trials", type=int, help="of each fault (failure and takeover 30, faults and state 10)")
-    parser.add_argument("--side", action="append", default=[], help="failure, faults: only sides named so, or in part")
+    parser.add_argument(
+        "--trials", type=int, help="of each kind (failure and takeover 30, rollout 20, faults and state 10)"
+    )
+    parser.add_argument(
+        "--side",
+        action="append",
+        default=[],
+        help="failure, faults: only sides named so, or in part; rollout: only these releases",
+    )
     numbers = [row.number for row in faults.catalogue.ROWS]
     named = [fault.name.lower() for fault in failure.Fault] + sorted({*numbers, *(one.split()[0] for one in numbers)})
     parser.add_argument("--fault", action="append", default=[], choices=named, help="failure, faults: only this one")
@@ -54,12 +61,14 @@ def main(words: Sequence[str] | None = None) -> int:
     copied = state.QUICK if said.quick else state.Extent()
     if said.trials is not None:
         copied = dataclasses.replace(copied, trials=said.trials)
+    tried = rollout.limited(rollout.QUICK if said.quick else rollout.Extent(), said.trials)
     kinds = [fault for fault in failure.Fault if fault.name.lower() in said.fault]
     benches: dict[str, Callable[[Path], Report]] = {
         "traffic": lambda directory: traffic.run(traffic.QUICK if said.quick else traffic.Extent(), directory),
         "failure": lambda directory: asyncio.run(failure.run(harm, directory, said.side, kinds)),
         "faults": lambda directory: asyncio.run(faults.run(many, directory, said.side, said.fault)),
         "takeover": lambda directory: asyncio.run(takeover.run(taken, directory)),
+        "rollout": lambda directory: rollout.run(tried, directory, said.side),
         "state": lambda directory: asyncio.run(state.run(copied, directory)),
         "control": lambda directory: control.run(control.QUICK if said.quick else control.Extent(), directory),
         "days": lambda _: days.run(simulated),

@@ -95,9 +95,18 @@ class PerdureSide:
         )
 
     def release(self, *options: str) -> None:
-        """Declare that the program has these options from now on, and have the change applied."""
+        """Declare that the program has these options from now on, and have them let in one replica after the other."""
         self._declare(replace(self.program, command=(*self.program.command, *options)))
-        self.ask("reload", "--no-wait")
+        self.ask("deploy", "--detach", "--force", "--strategy", "rolling")
+
+    def declare_again(self) -> None:
+        """Put the file back; nothing is deployed."""
+        self._declare(self.program)
+
+    def deploy(self) -> None:
+        """Let in what `program` is now, also when it is what runs."""
+        self._declare(self.program)
+        self.ask("deploy", "--detach", "--force")
 
     def start(self) -> None:
         """See the protocol `Side`."""

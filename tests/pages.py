@@ -13,7 +13,7 @@ from pathlib import Path
 from perdure.model.replica import TABLE, State
 
 SOURCE = Path(__file__).parent.parent / "src" / "perdure"
-RULE = re.compile(r"[SPRTDACW]\d\d")
+RULE = re.compile(r"[SPRTDACWL]\d\d")
 SENTENCES = {"sentence", "what"}
 """Names under which the source keeps a sentence before it hands it on."""
 TOLD = {
@@ -26,7 +26,15 @@ TOLD = {
     "D18": "... is done: ... serves ... / has failed: nothing was exchanged / is taken back / ... rows can be rescued",
     "T10": "did not take its role: ...",
     "A11": "cannot be carried out now: ...",
-    "C01": "... is new: it is started / is replaced by ... / is scaled ... / is no longer declared",
+    "L05": "... gets ... of the requests / has replaced ... of the replicas / takes over",
+    "L10": "is rolled back to ...: replicas of ... ended ... times / half of ... is ill / none of ... serves",
+    "L11": "is rolled back to ...: a test of ... failed: ...",
+    "L12": "is rolled back to ...: ... fails ... of ... requests / takes longer / lost ... replicas to isolation",
+    "L13": "is rolled back to ...: goes back together with ...",
+    "L14": "is rolled back to ...: ... made no progress: ...",
+    "L15": "... (why it would be rolled back): it is only observed / the release before cannot read its data",
+    "C10": "... is deployed (...), after ...",
+    "C01": "... is new: it is started / is started as ... / is scaled ... / is no longer declared",
 }
 """Sentences that are put together elsewhere than where the rule is."""
 FAMILIES = {
@@ -36,6 +44,7 @@ FAMILIES = {
     "T": "Take over: who of an active-passive service is active",
     "D": "Data: snapshots, and what follows them",
     "A": "The agent: the balancer, the store, and the daemon itself",
+    "L": "Let in: rollouts of releases, and how they are taken back",
     "C": "Commands of a person",
     "W": "Weaknesses that `perdure doctor` names",
 }

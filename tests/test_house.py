@@ -224,8 +224,8 @@ def test_each_rule_is_exercised_by_a_test() -> None:
     """A test names the id in quotes, or a transcript holds it in its trace."""
     texts = [path.read_text() for path in TESTS if path != Path(__file__)]
     traces = [path.read_text() for path in (ROOT / "tests").rglob("*.txt")]
-    quoted = {id_ for text in texts for id_ in re.findall(r'"([SPRTDACW]\d\d)"', text)}
-    traced = {id_ for text in traces for id_ in re.findall(r"\| +[\d.]+ ([SPRTDACW]\d\d) ", text)}
+    quoted = {id_ for text in texts for id_ in re.findall(r'"([SPRTDACWL]\d\d)"', text)}
+    traced = {id_ for text in traces for id_ in re.findall(r"\| +[\d.]+ ([SPRTDACWL]\d\d) ", text)}
     assert {rule.id for rule in pages.rules()} - quoted - traced == set()
 
 

@@ -22,8 +22,8 @@ SPELL_S = 15.0
 """What has served for so long is not held to be in a crash loop any more."""
 SHARED_RULES = frozenset({"R05", "R07", "R08"})
 """The ids of events that tell: half of the replicas or more show the same;"""
-RELEASE_RULES = frozenset({"P15"})
-"""a new release fails where the one before does not;"""
+RELEASE_RULES = frozenset({"L10", "L12"})
+"""a new release is rolled back;"""
 DEADLY_RULES = frozenset({"P14"})
 """a request ends whoever gets it;"""
 CLOCK_RULES = frozenset({"P13"})

@@ -29,9 +29,9 @@ CHANGES_AT = 24
 
 
 def bad_release(struck: Struck, side: Side) -> None:
-    """Declare a release that answers 500 to all work, and have it rolled out; afterwards that of before."""
+    """Deploy a release that answers 500 to all work; it is to be rolled back by itself, and the file is put back."""
     assert isinstance(side, PerdureSide)
-    struck.afterwards.callback(side.release)
+    struck.afterwards.callback(side.declare_again)
     side.release("--fails", "1.0")
 
 

@@ -106,6 +106,12 @@ class FakeDaemon:
         self.after_command: list[dict[str, Any]] = []
         """The states of `status` that follow a command, one for each time it is asked; the last one stays."""
         self.commands: list[tuple[str, dict[str, Any]]] = []
+        self.rollouts: dict[str, list[dict[str, Any]]] = {}
+        """Service -> its rollout at each time it is asked for; the last one stays."""
+        self.begins: dict[str, list[dict[str, Any]]] = {}
+        """What `rollouts` becomes with the first command."""
+        self.documents: dict[str, Any] = {}
+        """Answers about releases: `releases` and `diff`."""
         self.error: tuple[int, dict[str, Any]] | None = None
         self.downed = asyncio.Event()
         self.slow_s = 0.0
@@ -119,6 +125,8 @@ class FakeDaemon:
         app.router.add_get("/v1/explain/{target}", self._explain)
         app.router.add_get("/v1/events", self._events)
         app.router.add_get("/v1/logs", self._logs)
+        app.router.add_get("/v1/rollout", self._rollout)
+        app.router.add_get("/v1/{kind:releases|diff}", self._about_releases)
         app.router.add_post("/v1/{command}", self._command)
         return app
 
@@ -134,7 +142,20 @@ class FakeDaemon:
     async def _status(self, request: web.Request) -> web.Response:
         if self.commands and self.after_command:
             self.status = self.after_command.pop(0)
-        return web.json_response(self.status)
+        services = {
+            name: {**one, "rollout": self.rollouts[name][0]} if name in self.rollouts else one
+            for name, one in self.status["services"].items()
+        }
+        return web.json_response(self.status | {"services": services})
+
+    async def _rollout(self, request: web.Request) -> web.Response:
+        following = self.rollouts.get(request.query["service"], [None])
+        return web.json_response(following.pop(0) if len(following) > 1 else following[0])
+
+    async def _about_releases(self, request: web.Request) -> web.Response:
+        kind = request.match_info["kind"]
+        self.asked_after.append(f"{kind} {' '.join(request.query.values())}")
+        return web.json_response(self.documents[kind])
 
     async def _explain(self, request: web.Request) -> web.Response:
         return web.json_response(EXPLANATION | {"service": request.match_info["target"]})
@@ -164,6 +185,7 @@ class FakeDaemon:
     async def _command(self, request: web.Request) -> web.Response:
         command = request.match_info["command"]
         self.commands.append((command, await request.json()))
+        self.rollouts |= self.begins
         if command == "down":
             asyncio.get_running_loop().call_later(0.1, self.downed.set)
         return web.json_response({"sentences": [f"{command} is recorded"]})
@@ -182,13 +204,14 @@ class FakeDaemon:
 
 
 @contextlib.contextmanager
-def serving(socket: Path) -> Iterator[FakeDaemon]:
-    """Serve in a thread of this process until the end of the block."""
+def serving(socket: Path, rollouts: dict[str, list[dict[str, Any]]] | None = None) -> Iterator[FakeDaemon]:
+    """Serve in a thread of this process until the end of the block; with these rollouts from the first question on."""
     socket.parent.mkdir(parents=True, exist_ok=True)
     ready, box = threading.Event(), []
 
     async def body() -> None:
         box.extend((FakeDaemon(), asyncio.get_running_loop()))
+        box[0].rollouts |= rollouts or {}
         await box[0].serve(socket, ready)
 
     thread = threading.Thread(target=lambda: asyncio.run(body()))

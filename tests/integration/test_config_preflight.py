@@ -86,8 +86,21 @@ def test_the_program_of_a_check_is_looked_up_too(tmp_path: Path) -> None:
     assert set(found(tmp_path, REST + checks)) == {"service.web.check[1].command"}
 
 
+def test_the_program_of_a_test_of_a_release_is_looked_up_too(tmp_path: Path) -> None:
+    tests = '[[service.web.deploy.test]]\nhttp = "/"\n[[service.web.deploy.test]]\ncommand = "no-such-test"'
+    assert set(found(tmp_path, REST + tests)) == {"service.web.deploy.test[1].command"}
+
+
+def test_a_file_of_a_release_that_does_not_exist_is_named_and_patterns_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "link").symlink_to("nowhere")
+    problem = found(tmp_path, REST + 'files = ["app", "link", "*.py", "app/[ab]", "ap"]')["service.web.files"]
+    assert problem.sentence == f'"ap" does not exist in {tmp_path}'
+    assert found(tmp_path, REST + 'files = ["app", "link", ".", "no?e", "none/**"]') == {}
+
+
 def test_a_missing_directory_is_one_problem(tmp_path: Path) -> None:
-    problems = found(tmp_path, '[service.web]\ncommand = "./app"\ndirectory = "none"')
+    problems = found(tmp_path, '[service.web]\ncommand = "./app"\ndirectory = "none"\nfiles = "app"')
     assert set(problems) == {"service.web.directory"}
     assert f"{tmp_path}/none does not exist" in problems["service.web.directory"].sentence
 

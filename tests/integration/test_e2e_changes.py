@@ -1,4 +1,4 @@
-"""Planned changes under load: restart, reload, scale, drain. No request fails, also none that takes two seconds."""
+"""Planned changes under load: restart, deploy in place, scale, drain. No request fails, also none of two seconds."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,7 @@ import pytest
 from bench.load import Kind
 from e2e import Site, environment_of, get, gone, site, wait
 
+QUICK = 'deploy = { stable = "0s", watch = "5s" }\n'
 MIX = (Kind(path="/", weight=9.0), Kind(path="/slow?s=2", weight=1.0))
 
 
@@ -29,13 +30,15 @@ async def test_a_rolling_restart_fails_no_request_also_none_of_two_seconds(web: 
     web.whole()
 
 
-async def test_a_reload_with_another_environment_fails_no_request_also_none_of_two_seconds(web: Site) -> None:
+async def test_another_environment_in_place_fails_no_request_also_none_of_two_seconds(web: Site) -> None:
     web.whole()
     before, balancer = web.pids(), web.status()["balancer"]["pid"]
     async with web.load(rate=100.0, mix=MIX) as clients:
         wait(lambda: _in_flight(web), "slow requests are in flight")
-        web.web(more='env = { COLOUR = "blue" }\n')
-        web.ask("reload")
+        web.web(more='env = { COLOUR = "blue" }\n' + QUICK)
+        refused = web.run("reload")
+        assert refused.returncode == 6 and "perdure deploy web" in refused.stderr
+        web.ask("deploy", "--strategy", "rolling")
     assert clients.result.failed == 0, clients.result.sentence()
     assert not set(before).intersection(web.pids())
     assert {one["release"] for one in web.replicas()} == {"web@2"}
@@ -44,7 +47,7 @@ async def test_a_reload_with_another_environment_fails_no_request_also_none_of_t
     web.whole()
 
 
-async def test_a_reload_that_also_replaces_haproxy_waits_for_what_the_old_one_still_has(web: Site) -> None:
+async def test_a_change_that_also_replaces_haproxy_waits_for_what_the_old_one_still_has(web: Site) -> None:
     """The old HAProxy finishes POSTs of four seconds, and cannot be asked about them; the new one has none. The program
     would finish them when it is told to end; it is killed instead.
     """
@@ -53,8 +56,10 @@ async def test_a_reload_that_also_replaces_haproxy_waits_for_what_the_old_one_st
     async with web.load(rate=12.0, count=12, mix=(Kind("POST", "/slow?s=4", body=b"x"),)) as clients:
         wait(lambda: sum(web.sessions().values()) == 12, "all requests are in flight")
         killed = 'restart = { stop_signal = "SIGKILL" }\n'
-        web.web(more=f'env = {{ COLOUR = "red" }}\nlimits = {{ max_concurrent = 200 }}\n{killed}')
+        web.web(more=f"limits = {{ max_concurrent = 200 }}\n{killed}{QUICK}")
         web.ask("reload")
+        web.web(more=f'env = {{ COLOUR = "red" }}\nlimits = {{ max_concurrent = 200 }}\n{killed}{QUICK}')
+        web.ask("deploy", "--strategy", "rolling")
         await clients.done()
     assert clients.result.failed == 0, clients.result.sentence()
     assert not set(before).intersection(web.pids())

@@ -16,9 +16,12 @@ from perdure.model.traffic import Admin, Answered
 @pytest.mark.parametrize(
     ("line", "answered"),
     [
-        (b"web 21000 200 12 -- 0 700 80 GET /a b\n", Answered("web", 21000, "GET", "/a b", 200, 12, 1, 64)),
-        (b"web 21000 502 -1 SH +2 9 80 POST /pay", Answered("web", 21000, "POST", "/pay", 502, None, 3, 1)),
-        (b"web 21000 200 5 CD 0 9 80 GET /given-up", None),
+        (
+            b"web 21000 200 12 -- 0 700 80 10.0.0.1 GET /a b\n",
+            Answered("web", 21000, "GET", "/a b", 200, 12, 1, 64, "10.0.0.1"),
+        ),
+        (b"web 21000 502 -1 SH +2 9 80 ::1 POST /pay", Answered("web", 21000, "POST", "/pay", 502, None, 3, 1, "::1")),
+        (b"web 21000 200 5 CD 0 9 80 ::1 GET /given-up", None),
         (b"web - 503 -1 SC 0 9 80 GET /nobody", None),
         (b"fe <NOSRV> 400 -1 PR 0 9 80 <BADREQ>", None),
         (b"", None),
@@ -37,7 +40,7 @@ async def test_lines_are_received_until_they_are_taken_and_a_name_can_be_bound_a
         receiving.open()
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             for number in range(5):
-                sender.sendto(b"web 1 200 1 -- 0 9 80 GET /%d" % number, str(path))
+                sender.sendto(b"web 1 200 1 -- 0 9 80 ::1 GET /%d" % number, str(path))
             sender.sendto(b"nonsense", str(path))
         taken: list[Answered] = []
         async with asyncio.timeout(5):
@@ -73,7 +76,7 @@ async def test_each_request_is_logged_with_its_replica_path_status_and_time(here
     await balancer.change([put("s1", None, Admin.MAINT), put("s2", failing)])
     await request(here.port, "POST", "/pay")
     first, second = await logged(here, 2)
-    assert first == Answered("web", good.port, "GET", "/a/b", 200, first.response_ms, 1, 1)
+    assert first == Answered("web", good.port, "GET", "/a/b", 200, first.response_ms, 1, 1, "127.0.0.1")
     assert first.response_ms is not None and 0 <= first.response_ms < 1_000
     assert (second.port, second.method, second.path, second.status) == (failing.port, "POST", "/pay", 503)
 

@@ -39,7 +39,7 @@ def prepared(seed: int, lost: NothingLost) -> World:
     services = [one.name for one in world.services.values() if one.one_active]
 
     def hand_over(name: str) -> None:
-        world.daemon.ask(lambda controller: controller.promote(name), lambda problem: None)
+        world.daemon.ask(lambda desk: desk.controller.promote(name), lambda problem: None)
 
     def damage(name: str) -> None:
         active = [runs for runs in world.kernel.living() if is_active(world, runs) and runs.slot.service == name]

@@ -8,7 +8,7 @@ import pytest
 from playing import WEB, Played
 
 from perdure.control import claim, persist
-from perdure.control.controller import Controller
+from perdure.control.assemble import Desk
 from perdure.control.going_back import Rollbacks
 from perdure.model.rollback import Outcome, Rollback
 from perdure.model.service import Mode, Role, Service, Standby
@@ -76,9 +76,8 @@ class Going:
     def ask(self, what: Callable[[Rollbacks], Awaitable[object]]) -> None:
         daemon = self.world.daemon
 
-        async def asked(controller: Controller) -> object:
-            assert daemon.rollbacks is not None
-            return await what(daemon.rollbacks)
+        async def asked(desk: Desk) -> object:
+            return await what(desk.rollbacks)
 
         assert daemon.ask(asked, lambda problem: self.problems.append(problem) if problem else None)
 

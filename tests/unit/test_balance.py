@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure.model.service import Address
-from perdure.model.traffic import Admin, Backend, CloseServer, Counters, PutServer, Server, WeighServer
+from perdure.model.traffic import WEIGHT, Admin, Backend, CloseServer, Counters, PutServer, Server, WeighServer
 from perdure.prevent import balance
 from perdure.prevent.balance import Member, Plan
 
@@ -70,7 +70,10 @@ def backends(draw: st.DrawFn) -> Backend:
 
 def test_a_ready_member_takes_a_free_server() -> None:
     plan = decided([server("s1"), server("s2")], Member(21_001, Admin.READY))
-    assert plan == Plan((PutServer("web", "s1", Address("127.0.0.1", 21_001), Admin.READY),))
+    assert plan.changes == (
+        WeighServer("web", "s1", WEIGHT),  # first: who had the server before may have weighed something else
+        PutServer("web", "s1", Address("127.0.0.1", 21_001), Admin.READY),
+    )
 
 
 @pytest.mark.parametrize("busy", [server("s1", 9, sessions=1), server("s1", 9, idle_connections=1)])
@@ -84,6 +87,7 @@ def test_a_server_that_nobody_wants_is_taken_out_before_anything_is_added() -> N
     assert plan.changes == (
         PutServer("web", "s1", None, Admin.MAINT),
         CloseServer("web", "s1"),
+        WeighServer("web", "s2", WEIGHT),
         PutServer("web", "s2", Address("127.0.0.1", 21_001), Admin.READY),
     )
 
@@ -145,7 +149,8 @@ def test_applying_the_plan_leaves_nothing_to_do_but_to_use_the_servers_it_freed(
     after = balance.applied(backend, plan.changes)
     again = balance.decide(after, members)
     if plan.servers_short:
-        assert all(isinstance(change, PutServer) and change.address is not None for change in again.changes)
+        put = [change for change in again.changes if not isinstance(change, WeighServer)]
+        assert all(isinstance(change, PutServer) and change.address is not None for change in put)
         after = balance.applied(after, again.changes)
         again = balance.decide(after, members)
     assert again.changes == ()
@@ -173,3 +178,33 @@ def test_servers_are_reserved_for_each_replica_and_its_successor(replicas: int, 
 def test_changes_of_another_service_are_not_applied() -> None:
     backend = Backend("web", (server("s1", 21_001, Admin.READY),))
     assert balance.applied(backend, [PutServer("api", "s1", None, Admin.MAINT)]) == backend
+
+
+@pytest.mark.parametrize(
+    ("share", "new", "old", "weights"),
+    [
+        (0.0, 2, 3, (0, 100)),
+        (0.0, 2, 0, (0, 100)),  # what was not tested gets nothing, whatever happens to the others
+        (1.0, 3, 3, (100, 0)),
+        (1.0, 0, 3, (100, 100)),  # nobody of the new release is left: the old one carries everything
+        (0.25, 1, 0, (100, 100)),
+        (0.5, 2, 2, (256, 256)),
+        (0.5, 1, 3, (256, 85)),
+        (0.05, 1, 3, (40, 256)),
+        (0.9, 3, 1, (256, 85)),
+    ],
+)
+def test_two_releases_share_by_what_their_replicas_weigh(
+    share: float, new: int, old: int, weights: tuple[int, int]
+) -> None:
+    assert balance.shares(share, new, old) == weights
+
+
+@given(st.floats(0.001, 0.999), st.integers(1, 100), st.integers(1, 100))
+def test_the_shares_are_true_to_the_weights_that_haproxy_knows(share: float, new: int, old: int) -> None:
+    for_new, for_old = balance.shares(share, new, old)
+    assert 1 <= for_new <= balance.WEIGHT_MAX and 1 <= for_old <= balance.WEIGHT_MAX
+    # Whole numbers up to 256: where one side weighs nearly nothing, no closer share can be had.
+    closest = 1.0 / (1.0 + 256 * old / new), 1.0 / (1.0 + old / (256 * new))
+    wanted = min(max(share, closest[0]), closest[1])
+    assert new * for_new / (new * for_new + old * for_old) == pytest.approx(wanted, rel=0.5, abs=0.003)

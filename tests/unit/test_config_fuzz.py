@@ -8,11 +8,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from perdure.config import load, schema
+from perdure.config.schema_section import keys
 from perdure.model.errors import ConfigError
 from perdure.model.service import Deployment
 
 KNOWN = sorted(
-    {key for section in schema.SECTIONS.values() for key in section.model_fields} | {"web", "db", "Bad name", "PORT"}
+    {key for section in schema.SECTIONS.values() for key in keys(section)} | {"web", "db", "Bad name", "PORT"}
 )
 GOOD = [
     "1s",
@@ -79,6 +80,9 @@ def outcome(text: str) -> Deployment | ConfigError:
 @settings(max_examples=150, deadline=None)
 @given(DOCUMENTS)
 @example({"service": {"web": {"check": [{"tcp": True}, 3, []]}}})
+@example({"service": {"web": {"deploy": {"steps": [{"share": "5%"}, 3, {"for": "1s"}], "test": [[], {"http": "x"}]}}}})
+@example({"service": {"web": {"deploy": {"steps": "5%", "test": 3}}, "db": {"deploy": {"steps": {"share": 2}}}}})
+@example({"service": {"web": {"deploy": {"test": [{"http": "/", "expect": {"headers": {"a b": "1", "c": 2}}}]}}}})
 @example({"service": {"web": {"command": ["a"], "check": [{"http": 3}, {"http": "/"}], "depends_on": ["web"]}}})
 def test_any_document_gives_a_deployment_or_all_its_problems(document: dict[str, Any]) -> None:
     result = outcome("\n".join(f"{key} = {toml(value)}" for key, value in document.items()))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from perdure.config import init, load, unit_values
 from perdure.model import service as model
+from perdure.model.deploy import Deploy, Strategy
 from perdure.model.errors import ConfigError
 
 LINES = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
@@ -75,6 +76,7 @@ def test_a_unit_becomes_a_service_with_what_means_the_same() -> None:
         heartbeat=model.Heartbeat(20.0),
         restart=model.Restart(backoff_s=45.0, backoff_s_max=45.0, stop_signal="SIGINT", stop_timeout_s=90.0),
         limits=model.Limits(memory_bytes=512 * 2**20, open_files=65_536),
+        deploy=Deploy(Strategy.ROLLING),
         environment=(("A", "b c"), ("X", "1")),
         directory="/srv/shop",
         user="www-data",

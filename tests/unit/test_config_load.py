@@ -33,7 +33,9 @@ def web_problems(text: str) -> dict[str, Problem]:
 
 
 def test_a_command_alone_gets_the_defaults_of_the_model() -> None:
-    assert service("") == model.Service("web", ("app",), directory="/srv/shop")
+    assert service('listen = ":80"') == model.Service(
+        "web", ("app",), listen=model.Address("0.0.0.0", 80), directory="/srv/shop"
+    )
 
 
 EVERY_KEY = """

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from facts import HEALTHZ, service
 
+import releases
 from perdure.control import persist
 from perdure.control.controller import Controller
 from perdure.model.errors import ConfigError, ConflictError, RefusedError
@@ -63,7 +64,7 @@ def store() -> MemoryStore:
 
 @pytest.fixture
 def controller(store: MemoryStore) -> Controller:
-    return Controller(store, lambda: 1_700_000_000.0)
+    return Controller(store, lambda: 1_700_000_000.0, releases.records(store))
 
 
 def wanted(store: MemoryStore, name: str = "web") -> Desired:
@@ -90,34 +91,72 @@ async def test_applying_the_same_file_again_changes_nothing(store: MemoryStore, 
 
 
 @pytest.mark.parametrize(
-    ("changed", "release", "sentence"),
+    ("changed", "sentence"),
     [
-        (replace(WEB, command=("serve", "-v")), "web@2", "web is replaced by web@2, one replica after the other"),
-        (replace(WEB, environment=(("A", "1"),)), "web@2", "web is replaced by web@2, one replica after the other"),
-        (replace(WEB, limits=Limits(open_files=9)), "web@2", "web is replaced by web@2, one replica after the other"),
-        (replace(WEB, replicas=5), "web@1", "web is scaled from 3 to 5"),
-        (replace(WEB, retry=Retry(attempts=1)), "web@1", "web is changed without touching its replicas"),
-        (
-            replace(WEB, checks=(replace(HEALTHZ, interval_s=2.0),)),
-            "web@1",
-            "web is changed without touching its replicas",
-        ),
-        (replace(WEB, listen=Address("", 80)), "web@1", "web is changed without touching its replicas"),
-        (replace(WEB, limits=Limits(memory_bytes=9)), "web@1", "web is changed without touching its replicas"),
+        (replace(WEB, replicas=5), "web is scaled from 3 to 5"),
+        (replace(WEB, retry=Retry(attempts=1)), "web is changed without touching its replicas"),
+        (replace(WEB, checks=(replace(HEALTHZ, interval_s=2.0),)), "web is changed without touching its replicas"),
+        (replace(WEB, listen=Address("", 80)), "web is changed without touching its replicas"),
+        (replace(WEB, limits=Limits(memory_bytes=9)), "web is changed without touching its replicas"),
     ],
 )
-async def test_only_what_a_process_is_made_of_needs_new_processes(
-    store: MemoryStore, controller: Controller, changed: Service, release: str, sentence: str
+async def test_what_no_process_is_made_of_applies_to_what_runs(
+    store: MemoryStore, controller: Controller, changed: Service, sentence: str
 ) -> None:
     await controller.apply(Deployment((WEB,)))
     assert await controller.apply(Deployment((changed,))) == [sentence]
-    assert (wanted(store).release, wanted(store).service) == (release, changed)
+    assert (wanted(store).release, wanted(store).service) == ("web@1", changed)
+
+
+ANOTHER_RELEASE = [
+    (replace(WEB, command=("serve", "-v")), "command"),
+    (replace(WEB, environment=(("A", "secret"),), user="x"), "env, user"),
+    (replace(WEB, limits=Limits(open_files=9)), "limits.open_files"),
+]
+
+
+@pytest.mark.parametrize(("changed", "what"), ANOTHER_RELEASE)
+async def test_what_a_process_is_made_of_is_another_release_and_needs_a_deploy(
+    store: MemoryStore, controller: Controller, changed: Service, what: str
+) -> None:
+    await controller.apply(Deployment((WEB, API)))
+    with pytest.raises(RefusedError) as refused:
+        await controller.apply(Deployment((changed, replace(API, replicas=7))))
+    assert (refused.value.sentence, refused.value.hint) == (
+        f"this would be another release of web ({what})",
+        "perdure deploy web",
+    )
+    assert (wanted(store).service, wanted(store, "api").service) == (WEB, API)
+
+
+@pytest.mark.parametrize(("changed", "what"), ANOTHER_RELEASE)
+async def test_a_daemon_that_starts_goes_on_with_the_release_that_runs(
+    store: MemoryStore, controller: Controller, changed: Service, what: str
+) -> None:
+    await controller.apply(Deployment((WEB,)))
+    changed = replace(changed, retry=Retry(attempts=1))
+    assert await controller.apply(Deployment((changed,)), starting=True) == [
+        "web is changed without touching its replicas"
+    ]
+    assert (wanted(store).release, wanted(store).service) == ("web@1", replace(WEB, retry=Retry(attempts=1)))
+
+
+async def test_what_was_stopped_starts_as_the_file_says_now(store: MemoryStore, controller: Controller) -> None:
+    await controller.apply(Deployment((WEB,)))
+    await controller.stop_all()
+    changed = replace(WEB, command=("serve", "-v"))
+    assert await controller.apply(Deployment((changed,)), starting=True) == ["web is started as web@2"]
+    assert (wanted(store).release, wanted(store).service) == ("web@2", changed)
+    assert list(await releases.records(store).of("web")) == ["web@1", "web@2"]
 
 
 async def test_a_service_that_is_no_longer_declared_is_ended(store: MemoryStore, controller: Controller) -> None:
     await controller.apply(Deployment((WEB, API)))
     assert await controller.apply(Deployment((WEB,))) == ["api is no longer declared: it is drained and ended"]
-    assert set(store.records) == {"desired/service/web", "desired/release/api"}
+    assert {key for key in store.records if key.startswith("desired/")} == {
+        "desired/service/web",
+        "desired/release/api",
+    }
 
 
 async def test_a_service_that_is_declared_again_is_another_release_for_its_old_replicas_may_not_have_ended(

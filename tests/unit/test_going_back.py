@@ -9,6 +9,7 @@ from facts import replica
 from test_controller import MemoryStore
 from test_preserve import KEEPING, Case
 
+import releases
 from perdure.control import moments, persist, rollback_documents
 from perdure.control.controller import Controller
 from perdure.control.going_back import RESCUE_AGAIN_S, RESCUE_TRIES, UNDO_S, Rollbacks
@@ -70,7 +71,7 @@ class Back(Case):
     def __init__(self) -> None:
         super().__init__()
         self.store = MemoryStore()
-        self.controller = Controller(self.store, self.clock.wall)
+        self.controller = Controller(self.store, self.clock.wall, releases.records(self.store))
         self.rollbacks = Rollbacks(self.preserver, self.controller, self.learned)
         self.store.records[persist.service_key("web")] = Record(codec.encode(self.service.desired), 1)
 

@@ -3,7 +3,7 @@
 import pytest
 from facts import desired, replica, service, standing
 
-from perdure.control import world
+from perdure.control import conditions, world
 from perdure.control.world import ServiceState, SlotState
 from perdure.detect import probe, suspect, traffic
 from perdure.model.decision import Note
@@ -83,8 +83,8 @@ def test_of_all_certificates_the_one_that_ends_first_counts() -> None:
         there = replica(number)
         belief = suspect.Belief(asked={"tls": probe.Asked("tls", certificate_until=until)})
         state.slots[number] = SlotState(there.slot, there, belief)
-    assert "expires in 5.0 days" in world.expiring(state, 1000.0)
-    assert world.expiring(ServiceState(desired(declared), suspect.policy(declared)), 1000.0) == ""
+    assert "expires in 5.0 days" in conditions.expiring(state, 1000.0)
+    assert conditions.expiring(ServiceState(desired(declared), suspect.policy(declared)), 1000.0) == ""
 
 
 def test_a_full_disk_is_told_of_the_service() -> None:

@@ -7,8 +7,9 @@ from facts import HEALTHZ, desired, replica, service
 from heard import Heard
 
 from perdure.control import crowding
+from perdure.control.conditions import deadly_request
 from perdure.control.observe import Observer
-from perdure.control.world import ServiceState, SlotState, Totals, World, deadly_request
+from perdure.control.world import ServiceState, SlotState, Totals, World
 from perdure.detect import cusum, deadly, suspect
 from perdure.detect.self_health import Pause
 from perdure.model.evidence import Outcome, Probed, Sighted

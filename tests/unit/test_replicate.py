@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import worlds
-from facts import conviction, desired, replica, service, standing, verdict
+from facts import conviction, desired, service, standing
 from hypothesis import given
 
 from perdure.control import turn
-from perdure.model.decision import Advance, Begin, Decision, End, Note
+from perdure.model.decision import Advance, Begin, Decision, End
 from perdure.model.replica import SERVING, Event, Slot, State
 from perdure.model.standing import Desired, History, Standing
 from perdure.model.verdict import Sign
@@ -43,7 +42,7 @@ def test_a_slot_waits_for_its_back_off(state: State | None) -> None:
     waiting = replace(empty, history=History(next_start_at=100.1))
     assert decided(WANTED, waiting, now=100.0) == []
     assert rules(WANTED, waiting, now=100.1) == [("P01", "web/1")]
-    assert replicate.next_step_at(WANTED, [waiting], ROOM, 100.0) == 100.1
+    assert replicate.next_step_at(WANTED, [waiting], ROOM) == 100.1
 
 
 def test_a_new_release_does_not_wait_for_the_back_off_of_the_old_one() -> None:
@@ -97,7 +96,7 @@ def test_draining_ends_with_the_last_request_or_at_its_deadline(in_flight: int |
     one = standing(1, State.DRAINING, 100.0, in_flight=in_flight)
     assert bool(decided(GONE, one, now=now)) is over
     assert bool(decided(DRAINED, one, now=now)) is over
-    assert replicate.next_step_at(GONE, [one], ROOM, 100.0) == 130.0
+    assert replicate.next_step_at(GONE, [one], ROOM) == 130.0
 
 
 def test_a_service_without_an_address_has_nothing_to_drain() -> None:
@@ -210,52 +209,3 @@ def test_only_serving_replicas_are_drained(facts: turn.Facts) -> None:
     for decision in decided(facts.desired, *facts.standings, now=worlds.NOW):
         if isinstance(decision.change, Advance) and decision.change.event is Event.DRAIN_WANTED:
             assert decision.change.slot in serving
-
-
-def of_new_release(number: int, state: State = State.READY, since_at: float = 0.0, **changed: Any) -> Standing:
-    return standing(number, replica=replica(number, state, since_at, release="web@2"), **changed)
-
-
-def test_a_new_release_proves_itself_before_the_next_replica_is_replaced() -> None:
-    def found(first: Standing, now: float) -> list[tuple[str, str]]:
-        return rules(NEW_RELEASE, first, standing(2), standing(3), now=now)
-
-    ready = of_new_release(1, since_at=100.0)
-    assert found(ready, 100.0 + replicate.PROVEN_S - 0.1) == []
-    assert found(ready, 100.0 + replicate.PROVEN_S) == [("P08", "web/2")]
-    assert found(of_new_release(1, State.SUSPECT, 50.0), 100.0) == []
-    assert replicate.next_step_at(NEW_RELEASE, [ready, standing(2)], ROOM, 101.0) == 100.0 + replicate.PROVEN_S
-    assert replicate.next_step_at(NEW_RELEASE, [ready, standing(2)], ROOM, 200.0) == float("inf")
-
-
-def test_a_restart_of_the_same_release_has_nothing_to_prove() -> None:
-    again = desired(generation=2)
-    assert rules(again, standing(1, replica=replica(1, State.READY, 99.9, generation=2)), standing(2)) == [
-        ("P08", "web/2")
-    ]
-
-
-@pytest.mark.parametrize(
-    ("new", "old", "blamed"),
-    [
-        (of_new_release(1, State.ISOLATED, conviction=conviction(Sign.REQUESTS)), standing(2), True),
-        (of_new_release(1, verdict=verdict(Sign.STATUS)), standing(2), True),
-        (of_new_release(1, State.STOPPED, history=History(failures=1)), standing(2), True),
-        (of_new_release(1, State.STARTING, history=History(failures=2)), standing(2), True),
-        (of_new_release(1, State.STARTING, verdict=verdict(Sign.REFUSED)), standing(2), False),  # it has just begun
-        (of_new_release(1, State.ISOLATED), standing(2), False),  # a person drained it
-        (of_new_release(1), standing(2), False),
-        (of_new_release(1, verdict=verdict(Sign.STATUS)), standing(2, verdict=verdict(Sign.STATUS)), False),  # shared
-        (of_new_release(1, verdict=verdict(Sign.STATUS)), standing(2, State.STOPPED), False),  # nothing to compare with
-    ],
-)
-def test_a_release_is_to_blame_when_all_its_replicas_fail_and_none_of_the_one_before(
-    new: Standing, old: Standing, blamed: bool
-) -> None:
-    found = [one for one in decided(NEW_RELEASE, new, old) if one.rule == "P15"]
-    assert bool(found) is blamed
-    if found:
-        assert (found[0].subject, found[0].change) == ("web", Note("release"))
-        assert found[0].sentence.startswith(
-            "the release web@2 fails on all replicas that run it (1), web@1 on none of 1: the change waits for it"
-        )

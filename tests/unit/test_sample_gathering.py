@@ -3,7 +3,7 @@
 import pytest
 from facts import desired, replica, service
 
-from perdure.control import world
+from perdure.control import conditions
 from perdure.control.sample import Sampler, Synthetic
 from perdure.control.world import ServiceState, SlotState
 from perdure.detect import deadly, endpoints, sampled, suspect, times
@@ -129,7 +129,7 @@ def test_a_request_that_breaks_where_replicas_end_is_remembered_whoever_was_aske
         state.deaths = deadly.died(state.deaths, 20.0 + number / 100.0)
         state.slots.pop(number)
     sampler.take(state, [line(3, "/poison/2", status=502, response_ms=None, tries=3)], 20.1)
-    found = world.deadly_request(state, 20.2)
+    found = conditions.deadly_request(state, 20.2)
     assert found is not None
     assert (found.endpoint, found.deaths) == ("/poison/*", 3)
 

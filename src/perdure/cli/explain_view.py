@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from perdure.cli import terminal
+from perdure.cli import rollout_words, terminal
 
 Document = Mapping[str, Any]
 _DIM = "bright_black"
@@ -28,6 +28,8 @@ def render(answer: Document) -> Group:
         lines.append(_indented(Text("no replica runs", _DIM), 2))
     for slot in slots:
         lines += [Text(), *_slot(slot)]
+    if answer.get("rollout"):
+        lines += [Text(), *_rollout(answer["rollout"])]
     for note in answer.get("notes") or ():
         lines += [Text(), Text.assemble(("note  ", "cyan"), _safe(note))]
     return Group(*lines)
@@ -47,6 +49,22 @@ def _slot(slot: Document) -> Iterator[RenderableType]:
         yield from _capsule(slot["capsule"])
     if slot.get("next_look_s") is not None:
         yield _indented(_next_look(slot["next_look_s"]), 2)
+
+
+def _rollout(rollout: Document) -> Iterator[RenderableType]:
+    """The last rollout of the service: what both releases did, how strong the evidence is, and the last verdict."""
+    sentence = rollout_words.sentence(rollout)
+    yield Text.assemble(("last rollout  ", "bold"), (sentence, rollout_words.colour(rollout)))
+    if said := rollout_words.compared(rollout):
+        value = float(rollout["compared"]["evidence"])
+        share = max(0.0, value / rollout_words.VERDICT_AT)
+        figures = f" {value:.1f} / {rollout_words.VERDICT_AT} (ln E)"
+        yield _indented(Text.assemble(("compared  ", _DIM), said), 2)
+        yield _indented(Text.assemble(("evidence  ", _DIM), terminal.bar(share), figures), 2)
+    if said := rollout_words.observed(rollout):
+        yield _indented(Text.assemble(("verdict   ", _DIM), (said, "yellow")), 2)
+    numbers = rollout_words.numbers(rollout) or "no verdict that rests on numbers"
+    yield _indented(Text.assemble(("numbers   ", _DIM), numbers), 2)
 
 
 def _title(name: str, state: str, detail: str, sentence: object) -> Group:

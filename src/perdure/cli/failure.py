@@ -14,6 +14,7 @@ from perdure.model import errors
 
 USAGE_EXIT_CODE = errors.ConfigError.exit_code
 BUG_EXIT_CODE = 1
+ROLLED_BACK_EXIT_CODE = 3
 INTERRUPTED_EXIT_CODE = 130
 BROKEN_PIPE_EXIT_CODE = 141
 
@@ -21,7 +22,7 @@ EXIT_CODES = (
     (0, "done"),
     (1, "a bug in Perdure, a simulation that failed, or findings of `doctor --strict`"),
     (2, "edit the file or the command line: a mistake in it"),
-    (3, "reserved"),
+    (3, "the release was rolled back, or aborted"),
     (4, "try later, or start what is missing: the daemon does not run or does not answer, or waiting took too long"),
     (5, "somebody else won: another daemon runs, or the file exists already"),
     (6, "refused by a policy"),

@@ -1,8 +1,8 @@
 """The command `perdure`: every command is registered here, and every error becomes a sentence and an exit code.
 
 The reader's path begins here: a command asks the daemon through `client`, and the daemon is started by `launching`.
-Commands live in `declaring` (the file), `running`, `looking`, `changing`, `keeping`, `going_back` and `retrying`; their
-heavy imports happen inside them.
+Commands live in `declaring` (the file), `running`, `looking`, `changing`, `deploying`, `keeping`, `going_back` and
+`retrying`; their heavy imports happen inside them.
 """
 
 import errno
@@ -13,7 +13,19 @@ from typing import Annotated
 import typer
 
 from perdure import __version__
-from perdure.cli import changing, declaring, failure, going_back, keeping, looking, options, retrying, running, terminal
+from perdure.cli import (
+    changing,
+    declaring,
+    deploying,
+    failure,
+    going_back,
+    keeping,
+    looking,
+    options,
+    retrying,
+    running,
+    terminal,
+)
 from perdure.model import errors
 
 _EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in failure.EXIT_CODES) + "."
@@ -22,6 +34,18 @@ _PANELS = (
     ("Run", (running.up, running.down, running.reload)),
     ("Look", (looking.status, looking.explain, looking.events, looking.logs)),
     ("Change", (changing.restart, changing.drain, changing.undrain, changing.scale, changing.promote)),
+    (
+        "Releases",
+        (
+            deploying.deploy,
+            deploying.rollback,
+            deploying.abort,
+            deploying.promote_release,
+            deploying.acknowledge,
+            deploying.releases,
+            deploying.diff,
+        ),
+    ),
     ("Data", (keeping.mark, keeping.unmark, going_back.restore, going_back.undo, going_back.rescue)),
     ("The file", (declaring.init, declaring.check, declaring.doctor, declaring.docs)),
 )

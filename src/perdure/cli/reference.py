@@ -53,7 +53,8 @@ first: only a daemon can end what is left.""",
 `--json` prints `{"services": {NAME: {"mode", "protocol", "listen", "state", "sentence", "desired", "replicas":
 [{"slot", "state", "pid", "port", "release", "restarts", "since_s", "suspicion", "sentence"}]}}, "daemon": {"pid",
 "uptime_s", "loop_age_s", ...}, "balancer": {"pid", "state", "version"}}`. `suspicion` is the share of the threshold
-that the evidence has reached: at 1 a replica is convicted. What is not known is shown as unknown.""",
+that the evidence has reached: at 1 a replica is convicted. `rollout` of a service is what `deploy --json` prints, null
+when nothing was deployed yet. What is not known is shown as unknown.""",
     "events": "With `--json`, one JSON document on each line.",
     "logs": """\
 The lines of a service are preceded by their slot, those of a slot are printed as they are. With `--json`, one JSON
@@ -61,6 +62,31 @@ document on each line.""",
     "explain": """\
 Each piece of evidence is shown with its score and the threshold; a full bar convicts. `last failure` is the capsule
 that is kept from the replica that failed last: how it ended, its last lines, the answer that the failing check got.""",
+    "deploy": """\
+A release is made of the file as it is now, and let in by the strategy that `[service.X.deploy]` declares. The daemon
+carries it out, and goes on when it was killed in between. `deploy` follows it, with a live picture on a terminal and a
+line for each change elsewhere, until the release has all the traffic (0) or was rolled back or aborted (3). Ctrl-C and
+`--timeout` end only the looking. A daemon that is restarted meanwhile is waited for, for up to 30 s. Several services
+are deployed together: all or none.
+
+`--json` prints a document on each line for every change: `{"service", "number", "release", "before", "strategy",
+"phase", "step", "steps": [{"share", "for_s"}], "share", "since_s", "waits_for", "compared", "numbers", "ended_for",
+"capsule", "result", ...}`; `result` is `under way`, `done`, `rolled back` or `aborted`, and what became of a service is
+the last line about it. With `--status` or `--detach` it prints one document: `{SERVICE: rollout}`, null for what was
+never deployed.""",
+    "rollback": """\
+What is on trial is aborted; a release that stands by takes over at once; any other starts first. Waits until that is
+done; exit code 3 when the earlier release could not take over, and the later one still serves.""",
+    "abort": "Exit code 6 when nothing of the service is on trial.",
+    "promote-release": """\
+Failures go on to be judged: a release that is worse is rolled back all the same.""",
+    "releases": """\
+`--json` prints a list of `{"release", "made_at", "message", "command", "files", "state", "verdict"}`; `state` is
+`serves`, `on trial`, `stands by` or empty, `verdict` is why it was rolled back.""",
+    "diff": """\
+`+` is only in the newer release, `-` only in the older one, `~` in both: files with their sizes, names of variables,
+the command, and every other setting. `--json` prints `{"before", "after", "files", "environment", "command",
+"settings", "lines"}`.""",
     "restart": """\
 `restart`, `drain`, `undrain`, `scale`, `promote` and `reload` are recorded durably before the daemon answers: they are
 carried out even when the daemon is killed in between. The command then waits until that is done; a time-out ends only

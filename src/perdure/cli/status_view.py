@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from perdure.cli import terminal
+from perdure.cli import rollout_words, terminal
 
 Document = Mapping[str, Any]
 Cell = tuple[str, str]
@@ -46,6 +46,7 @@ def _services(services: Document) -> Iterator[Text]:
         if number:
             yield Text()
         yield _headline(name, service)
+        yield from _rollout(name, service.get("rollout"))
         if service.get("mode") == "active-passive":
             yield _line(("  " + _ownership(service), "bright_black"))
         if not tables[name]:
@@ -69,6 +70,19 @@ def _headline(name: str, service: Document) -> Text:
     if service.get("sentence"):
         words.append((f"  {terminal.harmless(str(service['sentence']))}", "bright_black"))
     return _line(*words)
+
+
+def _rollout(name: str, rollout: Document | None) -> Iterator[Text]:
+    """What is to be known of a rollout: that it is under way, or that a release was thrown out and nobody saw it."""
+    if rollout is None:
+        return
+    moving = not rollout_words.is_over(rollout) or rollout["phase"] == "recalled"
+    if moving or rollout["failed"]:
+        yield _line(("  " + rollout_words.sentence(rollout), rollout_words.colour(rollout)))
+    if said := rollout_words.observed(rollout):
+        yield _line((f"  {rollout['release']} is {said}", "yellow"))
+    if rollout["failed"] and rollout["result"] == "rolled back":
+        yield _line((f"  try: perdure deploy --status {name}, then perdure acknowledge {name}", "bright_black"))
 
 
 def _ownership(service: Document) -> str:

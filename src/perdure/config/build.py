@@ -8,10 +8,12 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from perdure.config import schema
+from perdure.config import schema, schema_checks, schema_deploy, schema_state
 from perdure.model import check as checks
+from perdure.model import deploy as releases
 from perdure.model import service as model
 from perdure.model import snapshot
+from perdure.recover import roll_out
 
 Variables = Mapping[str, Mapping[str, str]]
 """Service -> what its env_files hold."""
@@ -32,7 +34,7 @@ def absolute(folder: Path, path: str) -> str:
     return os.path.abspath(folder / path)  # noqa: PTH100 - Path.resolve would follow the links
 
 
-def check(section: schema.Check) -> checks.Check:
+def check(section: schema_checks.Check) -> checks.Check:
     """Make one check; exactly one of its three ways is given."""
     kind = checks.CheckKind.COMMAND
     if section.command is None:
@@ -48,7 +50,7 @@ def check(section: schema.Check) -> checks.Check:
     return _expecting(asked, section.expect)
 
 
-def digest(section: schema.Digest) -> checks.Check:
+def digest(section: schema_checks.Digest) -> checks.Check:
     """Make the question whose answers are compared; exactly one of its two ways is given."""
     return checks.Check(
         kind=checks.CheckKind.HTTP if section.path is not None else checks.CheckKind.COMMAND,
@@ -60,7 +62,7 @@ def digest(section: schema.Digest) -> checks.Check:
     )
 
 
-def canary(section: schema.Canary) -> model.Canary:
+def canary(section: schema_checks.Canary) -> model.Canary:
     """Make the synthetic requests."""
     asked = checks.Check(
         kind=checks.CheckKind.HTTP,
@@ -73,8 +75,8 @@ def canary(section: schema.Canary) -> model.Canary:
     return model.Canary(_expecting(asked, section.expect), section.rate)
 
 
-def _expecting(asked: checks.Check, section: schema.Expect | None) -> checks.Check:
-    expect = section or schema.Expect()
+def _expecting(asked: checks.Check, section: schema_checks.Expect | None) -> checks.Check:
+    expect = section or schema_checks.Expect()
     return dataclasses.replace(
         asked,
         expect_status=expect.status,
@@ -85,12 +87,12 @@ def _expecting(asked: checks.Check, section: schema.Expect | None) -> checks.Che
     )
 
 
-def role(section: schema.Role) -> model.Role:
+def role(section: schema_state.Role) -> model.Role:
     """Make the way in which a warm replica is told; exactly one is given, and the file needs nothing."""
     return model.Role(section.signal, section.command or (), section.http, section.timeout)
 
 
-def state(section: schema.State, folder: Path) -> snapshot.Keeping:
+def state(section: schema_state.State, folder: Path) -> snapshot.Keeping:
     """Make what must survive, and how."""
     return snapshot.Keeping(
         snapshot.StateKind(section.kind),
@@ -120,8 +122,51 @@ def retry(section: schema.Retry) -> model.Retry:
     return model.Retry(section.attempts, timeout_s, deadline_s, section.budget)
 
 
+def deploy(section: schema_deploy.Deploy, service: model.Service) -> releases.Deploy:
+    """Make how releases are let in; what is not given follows from the service, and from the times it must fit."""
+    usual = releases.Strategy.CANARY if roll_out.beside(service) else releases.Strategy.ROLLING
+    steps = tuple(releases.Step(one.share, one.for_s) for one in section.steps or ())
+    return releases.Deploy(
+        strategy=releases.Strategy(section.strategy or usual),
+        steps=steps or releases.STEPS,
+        bake_s=section.bake,
+        stable_s=section.stable,
+        exposure=section.exposure,
+        tests=tuple(deploy_test(one) for one in section.test),
+        watch_s=section.watch,
+        warm_s=section.warm if "warm" in section.model_fields_set else min(section.warm, section.watch),
+        deadline_s=deadline_s(section, service.restart.start_timeout_s),
+        keep=section.keep,
+        errors_max=section.max_errors,
+        breaks_data=section.data == "breaking",
+    )
+
+
+def deadline_s(section: schema_deploy.Deploy, start_timeout_s: float) -> float:
+    """How long a rollout may make no progress; unless it is given, there is room for a start that takes long."""
+    if "deadline" in section.model_fields_set:
+        return section.deadline
+    return max(section.deadline, 2.0 * (start_timeout_s + section.stable))
+
+
+def deploy_test(section: schema_deploy.DeployTest) -> releases.DeployTest:
+    """Make one test of a release; exactly one of its two ways is given."""
+    if section.http is None:
+        return releases.DeployTest(section.command or (), timeout_s=section.timeout, tries=section.tries)
+    asked = checks.Check(
+        kind=checks.CheckKind.HTTP, path=section.http, timeout_s=section.timeout, method=section.method
+    )
+    return releases.DeployTest((), _expecting(asked, section.expect), section.timeout, section.tries)
+
+
+def _files(section: schema.Service, directory: str) -> releases.Files | None:
+    if section.files is None:
+        return None
+    return releases.Files(directory, section.files, section.exclude)
+
+
 def _service(name: str, section: schema.Service, folder: Path, variables: Mapping[str, str]) -> model.Service:
-    return model.Service(
+    made = model.Service(
         name=name,
         command=section.command,
         replicas=section.replicas,
@@ -144,11 +189,13 @@ def _service(name: str, section: schema.Service, folder: Path, variables: Mappin
         log=model.Log(section.log.size, section.log.count),
         environment=tuple({**variables, **section.env}.items()),
         directory=absolute(folder, section.directory),
+        files=_files(section, absolute(folder, section.directory)),
         user=section.user,
         group=section.group,
         depends_on=tuple(dict.fromkeys(section.depends_on)),
         false_alarms_per_s=section.false_alarms,
     )
+    return dataclasses.replace(made, deploy=deploy(section.deploy, made))
 
 
 def _restart(section: schema.Restart) -> model.Restart:

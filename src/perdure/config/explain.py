@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from perdure.config import schema
+from perdure.config import schema, schema_section
 from perdure.config.mistake import Mistake, got
 from perdure.model.errors import Problem
 
@@ -26,20 +26,29 @@ _ALSO_KNOWN_AS = {
     "address": "listen",
     "bind": "listen",
     "cwd": "directory",
+    "duration": "for",
     "environment": "env",
     "exec": "command",
     "healthcheck": "check",
+    "ignore": "exclude",
+    "include": "files",
     "instances": "replicas",
     "numprocs": "replicas",
     "path": "http",
+    "rollout": "deploy",
+    "weight": "share",
     "working_directory": "directory",
     "workdir": "directory",
 }
 _EXAMPLES = {
     "command": 'add a line such as command = "gunicorn -b 127.0.0.1:$PORT shop:app"',
     "every": 'add every = "2s"',
+    "for": 'add for = "60s"',
     "path": 'add path = "/search"',
+    "share": 'add share = "5%"',
 }
+_LISTS = {"steps": 'steps = [{ share = "5%", for = "60s" }]'}
+"""Tables that are written within their list."""
 
 
 def problems(error: ValidationError, raw: dict[str, Any]) -> Iterator[tuple[Location, Problem]]:
@@ -107,16 +116,16 @@ def _sentence(kind: str, context: dict[str, Any], location: Location, raw: dict[
 
 
 def _unknown_key_hint(key: str, parent: Location, raw: dict[str, Any]) -> str:
-    section = _section_name(parent)
-    known = list(schema.SECTIONS[section].model_fields)
+    home = _section_name(parent)
+    known = list(schema_section.keys(schema.SECTIONS[home]))
     alias = _ALSO_KNOWN_AS.get(key.lower())
     if alias in known:
         return f"did you mean `{alias}`?"
-    if near := did_you_mean(key, known):
+    homes = [name for name, model in schema.SECTIONS.items() if key in schema_section.keys(model)]
+    if not homes and (near := did_you_mean(key, known)):
         return near
-    if not section and isinstance(value_at(raw, (key,)), dict):
+    if not home and isinstance(value_at(raw, (key,)), dict):
         return f"a service is a table such as [service.{key if _BARE_KEY.fullmatch(key) else 'web'}]"
-    homes = [name for name, model in schema.SECTIONS.items() if key in model.model_fields]
     if homes:
         name = str(parent[1]) if len(parent) > 1 and _BARE_KEY.fullmatch(str(parent[1])) else "NAME"
         return "it belongs in " + " or ".join(_home_text(home, name) for home in homes)
@@ -129,17 +138,15 @@ def _section_name(location: Location) -> str:
     return ".".join(words)
 
 
-def _home_text(section: str, name: str) -> str:
-    first, _, rest = section.partition(".")
-    return (
-        f"[{first}.{name}{'.' + rest if rest else ''}]"
-        if first == "service"
-        else f"[{section}]"
-        if section
-        else "the top"
-    )
+def _home_text(home: str, name: str) -> str:
+    first, _, rest = home.partition(".")
+    if first == "service":
+        return f"[{first}.{name}{'.' + rest if rest else ''}]"
+    return f"[{home}]" if home else "the top"
 
 
 def _table_header(location: Location) -> str:
     names = [part for part in location if isinstance(part, str)]
+    if names[-1] in _LISTS:
+        return _LISTS[names[-1]]
     return f"[{path_text(tuple(names))}]" if names != ["service"] else "[service.NAME]"

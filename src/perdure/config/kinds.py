@@ -1,7 +1,8 @@
 """The kinds of values that the file knows: how each is read, how it is written, and what the reference calls it.
 
 A `Kind` is put on a field of `schema` as an annotation; pydantic calls it with what TOML gave, and collects its
-Mistakes. Secret kinds never show the value. Numbers with units are read by `units`, addresses by `addresses`.
+Mistakes. Secret kinds never show the value. Numbers with units are read by `units`, addresses by `addresses`, and the
+patterns of files by `patterns`.
 """
 
 import difflib
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from perdure.config import addresses, units
+from perdure.config import addresses, patterns, units
 from perdure.config.mistake import Mistake, got
 
 Number = TypeVar("Number", int, float)
@@ -276,6 +277,7 @@ YES_NO = Kind("`true` or `false`", _yes_no, lambda value: "true" if value else "
 FLAG = Kind("`true`", _flag, lambda value: "true" if value else "false")
 WORDS = Kind("text, split as a shell does, or a list of texts", _words)
 TEXTS = Kind("text or a list of texts", _texts, _listed)
+FILE_PATTERNS = Kind("a shell pattern or a list of them", patterns.read, _listed)
 SIGNAL = Kind("a signal's name", _signal, lambda value: f'"{value}"')
 URL_PATH = Kind("a URL's path", _url_path, lambda value: f'"{value}"')
 URL_PATHS = Kind("a URL's path, or a list of them", _url_paths, _listed)
@@ -291,4 +293,7 @@ NETWORKS = Kind("an address, a network, or a list of them", addresses.networks, 
 ADDRESS = Kind("`host:port`", addresses.address, lambda value: f'"{value}"')
 PORTS = Kind("`first-last`", addresses.port_range, lambda value: f'"{addresses.port_range_text(value)}"')
 SHARE = Kind("share, `20%` or 0.2", units.share, lambda value: f'"{units.share_text(value)}"')
+SHARE_BETWEEN = Kind(
+    "share, above 0% and below 100%", units.share_between, lambda value: f'"{units.share_text(value)}"'
+)
 RATE = Kind("rate, `1 per 30 days`", units.rate_per_s, lambda value: f'"{units.rate_text(value)}"')

@@ -6,12 +6,13 @@ answer is true for the moment only; the runner and the balancer report the same 
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from perdure.config import accounts, addresses, bindings, programs
+from perdure.config import accounts, addresses, bindings, mistake, patterns, programs
 from perdure.config.mistake import Mistake
 from perdure.model.check import CheckKind
+from perdure.model.deploy import Files
 from perdure.model.errors import PerdureError, Problem
 from perdure.model.service import Address, Deployment, Service
 
@@ -70,6 +71,8 @@ def _service(service: Service, ports: range, in_use_ok: frozenset[Address]) -> I
         yield Problem(f"{at}.directory", f"{service.directory} {reason}", "create it, or correct the path")
     else:
         yield from _programs(at, service)
+        if service.files is not None:
+            yield from _files(at, service.files)
     yield from _listen(at, service, ports, in_use_ok)
     if service.limits.open_files is not None and (wrong := accounts.wrong_open_files(service.limits.open_files)):
         yield _problem(f"{at}.limits.open_files", wrong)
@@ -77,18 +80,37 @@ def _service(service: Service, ports: range, in_use_ok: frozenset[Address]) -> I
 
 def _programs(at: str, service: Service) -> Iterator[Problem]:
     where = programs.Surroundings(_environment(service), service.directory)
-    if wrong := programs.wrong(service.command, where):
-        yield _problem(f"{at}.command", wrong)
-    if (
-        service.digest is not None
-        and service.digest.command
-        and (wrong := programs.wrong(service.digest.command, where))
-    ):
-        yield _problem(f"{at}.digest.command", wrong)
+    for key, command in _commands(service):
+        if wrong := programs.wrong(command, where):
+            yield _problem(f"{at}.{key}", wrong)
+
+
+def _commands(service: Service) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """All commands that are run from the directory of the service, with their keys."""
+    yield "command", service.command
+    if service.digest is not None and service.digest.command:
+        yield "digest.command", service.digest.command
     for index, check in enumerate(service.checks):
-        if check.kind is CheckKind.COMMAND and (wrong := programs.wrong(check.command, where)):
-            number = f"[{index}]" if len(service.checks) > 1 else ""
-            yield _problem(f"{at}.check{number}.command", wrong)
+        if check.kind is CheckKind.COMMAND:
+            yield f"check{_number(index, service.checks)}.command", check.command
+    for index, test in enumerate(service.deploy.tests):
+        if test.command:
+            yield f"deploy.test{_number(index, service.deploy.tests)}.command", test.command
+
+
+def _number(index: int, tables: Sequence[object]) -> str:
+    return f"[{index}]" if len(tables) > 1 else ""
+
+
+def _files(at: str, files: Files) -> Iterator[Problem]:
+    """Only names can be looked up at once; what a pattern matches is known when a release is made."""
+    for name in filter(patterns.plain, files.include):
+        if not os.path.lexists(Path(files.source) / name):
+            yield Problem(
+                f"{at}.files",
+                f"{mistake.quoted(name)} does not exist in {files.source}",
+                "correct it, or build it first",
+            )
 
 
 def _environment(service: Service) -> Mapping[str, str]:

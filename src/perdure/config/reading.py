@@ -21,9 +21,17 @@ _STAND_INS: dict[Location, object] = {
     ("heartbeat", "every"): "1s",
     ("canary", "path"): "/",
     ("state", "kind"): "files",
+    ("deploy", "steps", "share"): 0.5,
+    ("deploy", "steps", "for"): "0s",
 }
 """For required keys of a service that are missing or wrong; no relation looks at them."""
-_DEPTH_MAX = 6  # of sections; deeper values are never changed, so they need no copy
+_ITEMS: dict[Location, dict[str, object]] = {
+    ("check",): {"tcp": True},
+    ("deploy", "steps"): {"share": 0.5, "for": "0s"},
+    ("deploy", "test"): {"command": "true"},
+}
+"""For tables in lists that are none; they keep the places of the others."""
+_DEPTH_MAX = 8  # down to the tables in `deploy.test[0].expect`; deeper values are never changed, so they need no copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +64,14 @@ def _without(raw: dict[str, Any], failed: Iterable[Location]) -> dict[str, Any]:
     for location in sorted(failed, key=len, reverse=True):
         parent = explain.value_at(copy, location[:-1])
         key = location[-1]
+        # The name of the service and the places in lists are left out.
+        names = tuple(part for part in location[2:] if isinstance(part, str)) if location[0] == "service" else ()
         if isinstance(parent, dict):
             parent.pop(key, None)
-            if location[0] == "service" and location[2:] in _STAND_INS:
-                parent[key] = _STAND_INS[location[2:]]
+            if names in _STAND_INS:
+                parent[key] = _STAND_INS[names]
         elif isinstance(parent, list) and isinstance(key, int):
-            parent[key] = {"tcp": True}
+            parent[key] = dict(_ITEMS[names])
     return copy
 
 

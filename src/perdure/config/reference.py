@@ -6,7 +6,8 @@
 import sys
 from collections.abc import Iterator
 
-from perdure.config import build, docs, schema
+from perdure.config import build, docs, schema, schema_checks
+from perdure.config.schema_section import Section, keys, kind_of
 
 _INTRODUCTION = """\
 # perdure.toml
@@ -36,10 +37,10 @@ def reference() -> str:
     return _INTRODUCTION + "".join("\n" + _section(name) for name in docs.sections())
 
 
-def default_text(section: type[schema.Section], key: str) -> str:
+def default_text(section: type[Section], key: str) -> str:
     """Write the default of a key as the file would; `required`, or `none` for what is simply absent."""
-    field = section.model_fields[key]
-    kind = schema.kind_of(section, key)
+    field = keys(section)[key]
+    kind = kind_of(section, key)
     if field.is_required():
         return "required"
     default = field.get_default(call_default_factory=True)
@@ -50,7 +51,7 @@ def default_text(section: type[schema.Section], key: str) -> str:
     return kind.write(default)
 
 
-def tables(name: str) -> dict[str, type[schema.Section]]:
+def tables(name: str) -> dict[str, type[Section]]:
     """Return the models that an example stands for, with the prefix of their keys (`expect.` is shown with `check`)."""
     if name == "env":
         return {}
@@ -58,7 +59,7 @@ def tables(name: str) -> dict[str, type[schema.Section]]:
     inner = {
         key.removeprefix(path + ".") + ".": model
         for key, model in schema.SECTIONS.items()
-        if key.startswith(path + ".") and (model is not schema.Expect or name == "check")
+        if key.startswith(path + ".") and (model is not schema_checks.Expect or name == "check")
     }
     return {"": schema.SECTIONS[path]} | (inner if name != "service" else {})
 
@@ -72,8 +73,8 @@ def _section(name: str) -> str:
 
 def _rows(name: str) -> Iterator[str]:
     for prefix, section in tables(name).items():
-        for key, field in section.model_fields.items():
-            kind = schema.kind_of(section, key)
+        for key, field in keys(section).items():
+            kind = kind_of(section, key)
             default = default_text(section, key)
             shown = default if default in ("none", "required") else f"`{default}`"
             yield f"| `{prefix}{key}` | {kind.label if kind else 'table'} | {shown} | {field.description} |\n"

@@ -1,16 +1,16 @@
 """Relations between keys: within a section, between the sections of a service, and between services.
 
 Each check is a small generator over a `reading.Reading` and looks only at sound values, so that one mistake is
-reported once. What only the machine can tell (ports in use, programs, users) is in `preflight`.
+reported once. Those of `files` and `deploy` are in `relations_deploy`, those of addresses and ports in
+`relations_ports`; what only the machine can tell (ports in use, programs, users) is in `preflight`.
 """
 
 from collections.abc import Iterator
 
-from perdure.config import addresses, build, explain, kinds, schema, units
+from perdure.config import build, explain, kinds, relations_deploy, relations_ports, schema, units
 from perdure.config.mistake import Mistake
 from perdure.config.reading import Reading
 from perdure.model.errors import Problem
-from perdure.model.service import Address
 
 _WAYS = ("http", "tcp", "command")
 
@@ -32,9 +32,8 @@ def problems(reading: Reading) -> Iterator[Problem]:
         yield from _digest(reading, name)
         yield from _retry(reading, name, service.retry)
         yield from _restart(reading, name, service.restart)
-    yield from _listeners(reading)
-    yield from _fixed_ports(reading)
-    yield from _enough_ports(reading)
+        yield from relations_deploy.problems(reading, name, service)
+    yield from relations_ports.problems(reading)
     yield from _unknown_dependencies(reading)
     yield from _cycles(reading)
 
@@ -233,50 +232,6 @@ def _restart(reading: Reading, name: str, restart: schema.Restart) -> Iterator[P
         f' (got "{units.duration_text(restart.backoff)}")',
         "raise backoff_max",
     )
-
-
-def _listeners(reading: Reading) -> Iterator[Problem]:
-    by_port: dict[int, list[tuple[str, Address]]] = {}
-    for name, service in reading.document.service.items():
-        if service.listen is None:
-            continue
-        others = by_port.setdefault(service.listen.port, [])
-        same = next((other for other, address in others if addresses.overlap(address, service.listen)), None)
-        if same is None:
-            others.append((name, service.listen))
-            continue
-        path, other_path = (explain.path_text(("service", one, "listen")) for one in (name, same))
-        yield Problem(path, f"is used twice: {service.listen} also by {other_path}", "give one of the two another port")
-
-
-def _fixed_ports(reading: Reading) -> Iterator[Problem]:
-    services = reading.document.service
-    listening = {service.listen.port: (name, service.listen) for name, service in services.items() if service.listen}
-    holders: dict[int, str] = {}
-    for name, service in services.items():
-        if service.port is None:
-            continue
-        path = explain.path_text(("service", name, "port"))
-        if service.port in holders:
-            other = explain.path_text(("service", holders[service.port], "port"))
-            yield Problem(path, f"is used twice: {service.port} also by {other}", "give one of the two another port")
-        holders.setdefault(service.port, name)
-        other_name, address = listening.get(service.port, ("", None))
-        if address is not None and addresses.overlap(address, Address("127.0.0.1", service.port)):
-            other = explain.path_text(("service", other_name, "listen"))
-            yield Problem(
-                path, f"is the port of {other}: {address}", "let clients connect to another port than the program's"
-            )
-
-
-def _enough_ports(reading: Reading) -> Iterator[Problem]:
-    ports = reading.document.perdure.ports
-    needed = sum(service.replicas for service in reading.document.service.values() if service.port is None)
-    if needed > len(ports) and reading.sound("perdure", "ports"):
-        given = addresses.port_range_text(ports)
-        yield Problem(
-            "perdure.ports", f"must hold a port for each of {needed} replicas (got {given}: {len(ports)})", "widen it"
-        )
 
 
 def _unknown_dependencies(reading: Reading) -> Iterator[Problem]:

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from perdure.config import kinds, schema, unit_values, units, writing
+from perdure.config import kinds, schema, schema_section, unit_values, units, writing
 from perdure.config.mistake import Mistake
 from perdure.model.errors import ConfigError
 
@@ -138,7 +138,7 @@ def _policies(work: Conversion) -> None:
     for key, rule in unit_values.RULES.items():
         for value in work.take(key)[-1:]:
             written = rule.convert(value)
-            kind = schema.kind_of(schema.SECTIONS[f"service.{rule.section}"], rule.key)
+            kind = schema_section.kind_of(schema.SECTIONS[f"service.{rule.section}"], rule.key)
             if written is None or kind is None or not _reads(kind, written):
                 work.notes.append(f"{key}={value}")
             else:

@@ -126,6 +126,14 @@ def share(value: object) -> float:
     return part
 
 
+def share_between(value: object) -> float:
+    """Read a share that leaves something to both sides: above 0 and below 1."""
+    part = share(value)
+    if part in (0.0, 1.0):
+        raise Mistake(f"must be above 0% and below 100% {got(value)}", "what comes after the last step is all of it")
+    return part
+
+
 def share_text(part: float) -> str:
     """Write a share as a percentage."""
     return f"{part * 100:.6g}%"

@@ -120,12 +120,12 @@ def _tell_ended(agent: Agent, slot: SlotState) -> None:
 def _strays(agent: Agent) -> None:
     """End what was started in a slot of which the store knows nothing."""
     for service in list(agent.world.services.values()):
-        for number in range(1, service.desired.replicas + 1):
+        for number in service.desired.slots:
             process = agent.runner.recorded(Slot(service.name, number))
             if number not in service.slots and process is not None and agent.runner.group_alive(process):
                 slot = SlotState(Slot(service.name, number), end_wanted=True)
                 service.slots[number] = slot
-                nobody = Replica(slot.slot, 0, service.desired.release, 0, 0, State.STOPPED, 0.0)
+                nobody = Replica(slot.slot, 0, service.desired.arm_of(number).release, 0, 0, State.STOPPED, 0.0)
                 _end_leftover(agent, slot, nobody, process)
 
 

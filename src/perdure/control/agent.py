@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from perdure.control import crowding, journal, persist, turn, waiting, world
-from perdure.control.carry import Cargo, Carrier
+from perdure.control import cargo, conditions, crowding, journal, persist, turn, waiting, world
+from perdure.control.carry import Carrier
 from perdure.control.execute import Executor
 from perdure.control.monitor import Monitor
 from perdure.control.own import Owners
@@ -22,16 +22,16 @@ from perdure.control.record import Recorder
 from perdure.control.survey import Surveyor
 from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import deadly, suspect, tasks
+from perdure.model.check import Check
 from perdure.model.decision import Begin, Decision, Note
 from perdure.model.errors import UnavailableError
 from perdure.model.event import Event, Fact, Severity
 from perdure.model.evidence import Exited
 from perdure.model.replica import SERVING, Slot, State
 from perdure.model.standing import Desired
-from perdure.model.traffic import Admin
 from perdure.ports.clock import Clock
 from perdure.ports.runner import Runner
-from perdure.prevent import balance, notice
+from perdure.prevent import notice
 
 TURN_SPACING_S = 0.002
 """Pause between two turns, so that observations that belong together are seen together."""
@@ -83,11 +83,10 @@ class Agent:
         if service is None:
             self.world.services[name] = ServiceState(desired, suspect.policy(desired.service))
         else:
-            checks_changed = service.desired.service.asked != desired.service.asked
-            service.desired, service.rules = desired, suspect.policy(desired.service)
+            asked = {number: service.rules_of(slot).service.asked for number, slot in service.slots.items()}
+            service.want(desired)
             service.removed = False
-            if checks_changed:
-                self._ask_anew(service)
+            self._ask_anew(service, asked)
         self.touch(name)
 
     def watch_adopted(self) -> None:
@@ -143,11 +142,7 @@ class Agent:
             if declared.listen is None or (service.removed and not _any_live(service)):
                 self.carrier.cargo.pop(name, None)
                 continue
-            found = (_member(slot, service.desired.drained, now) for slot in service.slots.values())
-            members = tuple(member for member in found if member is not None)
-            sized = replace(declared, replicas=max(service.desired.replicas, 1))
-            epoch = service.term.epoch if declared.one_active else 0
-            self.carrier.cargo[name] = Cargo(sized, members, service.retries_off_since_at is None, epoch)
+            self.carrier.cargo[name] = cargo.of(service, now)
 
     async def learned(self, revision: int) -> None:
         """Return when the agent knows what was wanted at `revision` of the store, or after a second."""
@@ -201,12 +196,12 @@ class Agent:
                 service.bucket,
                 service.shared_at,
                 service.notes,
-                world.undecided(service),
+                conditions.undecided(service),
                 service.term,
                 notice.Conditions(
-                    world.room_left(service),
-                    world.expiring(service, self.clock.wall()),
-                    world.deadly_request(service, now),
+                    conditions.room_left(service),
+                    conditions.expiring(service, self.clock.wall()),
+                    conditions.deadly_request(service, now),
                     tasks.sentence(service.started),
                     crowding.overloaded(service),
                 ),
@@ -217,7 +212,11 @@ class Agent:
         news = _few_starts(self._news(service, plan.decisions))
         decisions = [decision for decision in news if self._prepare(service, decision)]
         silence_at = min(
-            (suspect.look_again_at(slot.belief, now, service.rules) for slot in service.slots.values() if slot.live),
+            (
+                suspect.look_again_at(slot.belief, now, service.rules_of(slot))
+                for slot in service.slots.values()
+                if slot.live
+            ),
             default=float("inf"),
         )
         changed = any(not isinstance(decision.change, Note) for decision in decisions)
@@ -321,9 +320,11 @@ class Agent:
             for one in needed
         )
 
-    def _ask_anew(self, service: ServiceState) -> None:
-        for slot in service.slots.values():
-            if slot.replica is not None and self.monitor.watched(slot.replica.name):
+    def _ask_anew(self, service: ServiceState, before: Mapping[int, Sequence[Check]]) -> None:
+        """Ask what is to be asked now, of the replicas for which that is something else than before."""
+        for number, slot in service.slots.items():
+            same = service.rules_of(slot).service.asked == before[number]
+            if not same and slot.replica is not None and self.monitor.watched(slot.replica.name):
                 slot.belief = replace(slot.belief, asked={})
                 self.monitor.watch(service, slot)
 
@@ -337,23 +338,3 @@ def _few_starts(decisions: Sequence[Decision]) -> list[Decision]:
 
 def _any_live(service: ServiceState) -> bool:
     return any(slot.live for slot in service.slots.values())
-
-
-def _member(slot: SlotState, drained: Sequence[int], now: float) -> balance.Member | None:
-    """What HAProxy must know of a slot's replica; None when nothing of it is left there. A slot that a person drained
-    gets no request, not even between its replica's first good answer and the drain that follows.
-    """
-    replica = slot.replica
-    if replica is None or slot.exited:
-        return None
-    if replica.state in SERVING and slot.slot.number not in drained:
-        goods = [asked.last_good_at for asked in slot.belief.asked.values() if asked.last_good_at is not None]
-        down_at = slot.down_seen_at
-        proved = down_at is not None and bool(goods) and min(goods) > down_at
-        readmitted_at = slot.history.readmitted_at
-        weight = balance.weight(now - readmitted_at if readmitted_at is not None else None)
-        return balance.Member(replica.port, Admin.READY, proved, weight)
-    if replica.state not in (State.STARTING, State.STOPPED):
-        # While it is being ended, too: what it still answers is an answer, and what its end breaks is retried.
-        return balance.Member(replica.port, Admin.DRAIN)
-    return None

@@ -16,10 +16,9 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from perdure import __version__
-from perdure.control import api_snapshots, keepsakes, logs, metrics, status
+from perdure.control import api_releases, api_snapshots, keepsakes, logs, metrics, status
 from perdure.control.agent import Agent
-from perdure.control.controller import Controller
-from perdure.control.going_back import Rollbacks
+from perdure.control.assemble import Desk
 from perdure.model import codec
 from perdure.model.errors import (
     ConfigError,
@@ -30,6 +29,7 @@ from perdure.model.errors import (
     UnavailableError,
 )
 from perdure.model.event import Event
+from perdure.model.service import Deployment
 from perdure.ports.store import Store
 
 NDJSON = "application/x-ndjson"
@@ -44,15 +44,15 @@ STATUS_OF: dict[type[PerdureError], int] = {
 
 @dataclass(slots=True)
 class Office:
-    """What the handlers work with; `reload` applies the file, `leave` ends the daemon when all is stopped."""
+    """What the handlers work with; `reload` applies the file, `declared` reads it, `leave` ends the daemon."""
 
     agent: Agent
     store: Store
-    controller: Controller
-    rollbacks: Rollbacks
+    desk: Desk
     log_files: logs.LogFiles
     daemon: Callable[[], dict[str, Any]]
     reload: Callable[[], Awaitable[list[str]]]
+    declared: Callable[[], Awaitable[Deployment]]
     leave: Callable[[], None]
 
 
@@ -95,7 +95,8 @@ def make(office: Office) -> FastAPI:
     _present(app, office)
     _history(app, office)
     _commands(app, office)
-    api_snapshots.routes(app, keepsakes.Keepsakes(office.agent.preserver), office.rollbacks)
+    api_releases.routes(app, office.desk, office.agent, office.declared)
+    api_snapshots.routes(app, keepsakes.Keepsakes(office.agent.preserver), office.desk.rollbacks)
     return app
 
 
@@ -155,7 +156,7 @@ def _history(app: FastAPI, office: Office) -> None:
 
 
 def _commands(app: FastAPI, office: Office) -> None:
-    controller = office.controller
+    controller = office.desk.controller
 
     async def done(sentences: list[str]) -> Done:
         await office.agent.learned(controller.revision)

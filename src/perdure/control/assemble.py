@@ -5,18 +5,27 @@ from dataclasses import dataclass
 
 from perdure.control.agent import Agent
 from perdure.control.carry import Carrier
+from perdure.control.controller import Controller
 from perdure.control.execute import Executor
+from perdure.control.going_back import Rollbacks
+from perdure.control.keepsakes import Keepsakes
 from perdure.control.monitor import Monitor
 from perdure.control.observe import Observer
 from perdure.control.own import Owners
 from perdure.control.preserve import Preserver
 from perdure.control.record import Recorder
+from perdure.control.release_records import Records
+from perdure.control.releasing import Releasing
+from perdure.control.rollouts import Rollouts
 from perdure.control.surroundings import Surroundings
 from perdure.control.survey import Surveyor
 from perdure.control.tell import Tell
+from perdure.control.trials import Trials
 from perdure.control.world import SlotState, World
 from perdure.model.event import Severity
+from perdure.model.service import Service
 from perdure.ports.balancer import Balancer
+from perdure.ports.bundle import Account, Bundles
 from perdure.ports.clock import Clock
 from perdure.ports.host import Host
 from perdure.ports.keeper import Keeper
@@ -40,6 +49,9 @@ class Parts:
     roles: Roles
     keeper: Keeper
     jitter: Callable[[], float]
+    bundles: Bundles
+    account: Callable[[Service], Account | None]
+    """Whom a service runs as; None: as the daemon."""
     host_name: str = "here"
     """Who this host is in records of ownership."""
 
@@ -50,7 +62,7 @@ def agent(parts: Parts, ports: range, surroundings: Surroundings) -> Agent:
 
     def environment(slot: SlotState) -> tuple[tuple[str, str], ...]:
         service = world.services[slot.slot.service]
-        return (*surroundings.of(service.desired.service, slot), *owners.variables(service, slot))
+        return (*surroundings.of(service.rules_of(slot).service, slot), *owners.variables(service, slot))
 
     # The parts call each other back through the agent, which is made of them; hence the late look-ups.
     made: Agent
@@ -98,6 +110,37 @@ def agent(parts: Parts, ports: range, surroundings: Surroundings) -> Agent:
         preserver,
     )
     return made
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Those who write what is wanted: commands, what goes back, and rollouts."""
+
+    controller: Controller
+    rollbacks: Rollbacks
+    releasing: Releasing
+    rollouts: Rollouts
+
+
+def desk(made: Agent, parts: Parts) -> Desk:
+    """The writers of what an agent carries out."""
+    records = Records(parts.store, parts.bundles, parts.clock.wall, parts.account)
+    controller = Controller(parts.store, parts.clock.wall, records)
+    keepsakes = Keepsakes(made.preserver)
+
+    async def mark(service: str, word: str) -> object:
+        return await keepsakes.mark(service, word, None)
+
+    def owner(service: str) -> int | None:
+        return made.world.services[service].term.owner
+
+    trials = Trials(parts.clock, parts.prober, made.executor.environment)
+    return Desk(
+        controller,
+        Rollbacks(made.preserver, controller, made.learned),
+        Releasing(controller, records, parts.clock, owner),
+        Rollouts(parts.clock, made.world, controller, records, trials, made.learned, mark, made.tell),
+    )
 
 
 def _owners(parts: Parts, world: World, preserver: Preserver, touch: Callable[[str], None], tell: Tell) -> Owners:

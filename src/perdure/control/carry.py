@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from perdure.control import waiting
+from perdure.control.cargo import Cargo
 from perdure.control.tell import Tell
 from perdure.model.errors import PerdureError
 from perdure.model.event import Severity
 from perdure.model.replica import Process
-from perdure.model.service import Service
 from perdure.model.traffic import Admin, Backend, BackendSpec, BalancerChange, Reading, SetEpoch, SetRetry
 from perdure.ports.balancer import Balancer
 from perdure.ports.clock import Clock
@@ -40,17 +40,6 @@ LISTED = 3
 """Services that are named in the sentence about HAProxy."""
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Cargo:
-    """What the agent wants of one service's traffic."""
-
-    service: Service
-    members: tuple[balance.Member, ...]
-    retry_allowed: bool = True
-    epoch: int = 0
-    """What requests carry; 0: nothing, the service is active-active."""
 
 
 @dataclass(slots=True)
@@ -220,7 +209,10 @@ class Carrier:
             self._servers[name] = balance.servers_needed(cargo.service.replicas, have)
         for name in [name for name in self._servers if name not in self.cargo]:
             del self._servers[name]
-        return tuple(BackendSpec(cargo.service, self._servers[name]) for name, cargo in sorted(self.cargo.items()))
+        return tuple(
+            BackendSpec(cargo.service, self._servers[name], cargo.by_weight)
+            for name, cargo in sorted(self.cargo.items())
+        )
 
     def _not_configured(self, error: PerdureError) -> None:
         if self.problem != error.sentence:

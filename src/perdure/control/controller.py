@@ -4,30 +4,20 @@
 Each command is one compare-and-swap on the service's document; a lost race is told to the user, not retried in silence.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from perdure.control import persist
+from perdure.control import applying, persist, release_records
+from perdure.control.release_records import Records
 from perdure.model import codec
-from perdure.model.errors import ConfigError, ConflictError, RefusedError
+from perdure.model.errors import ConfigError, RefusedError
 from perdure.model.event import Event, Severity
 from perdure.model.owner import Handover
+from perdure.model.release import number_of
 from perdure.model.replica import Slot
-from perdure.model.rollback import Outcome, Rollback
-from perdure.model.service import Deployment, Service
+from perdure.model.service import Deployment
 from perdure.model.standing import Desired
 from perdure.ports.store import Document, Record, Store, Transaction
-
-NEW_RELEASE_FIELDS = (
-    "command",
-    "environment",
-    "directory",
-    "user",
-    "group",
-    "port",
-    "heartbeat",
-)
-"""A change of one of these needs new processes; everything else applies to the running ones."""
 
 
 @dataclass(slots=True)
@@ -36,22 +26,36 @@ class Controller:
 
     store: Store
     wall: Callable[[], float]
+    records: Records
     revision: int = 0
     """The store's revision after the last command."""
 
     async def apply(self, deployment: Deployment, starting: bool = False) -> list[str]:
         """Want what the file declares, and nothing else; returns a sentence for each service that changes.
 
-        `starting`: a daemon applies the file that it found; how many replicas somebody scaled an unchanged service to
-        was an acknowledged command, and stays.
+        What would be another release of a service that runs is refused: `releasing` lets it in. `starting`: a daemon
+        applies the file that it found; then such a service goes on with the release that it has, and how many replicas
+        somebody scaled an unchanged service to was an acknowledged command, and stays.
         """
+        async with self.records.turn:
+            return await self._apply(deployment, starting)
+
+    async def _apply(self, deployment: Deployment, starting: bool) -> list[str]:
         known = (await self.store.read(persist.DESIRED)).records
+        if not starting:
+            applying.refuse(known, deployment)
         put: dict[str, Document] = {}
         sentences: list[str] = []
         for service in deployment.services:
             last = known.get(persist.release_key(service.name))
             record = known.get(persist.service_key(service.name))
-            desired, sentence = _applied(service, record, int(last.value["number"]) if last else 0, starting)
+            desired, sentence = applying.applied(service, record, int(last.value["number"]) if last else 0)
+            if record is None or desired.release != persist.read_desired(record.value).release:
+                release = await self.records.make(service, number_of(desired.release))
+                desired = replace(desired, service=release.service)
+                put |= dict([release_records.document(release)])
+            elif starting:
+                desired, sentence = applying.resumed(desired, persist.read_desired(record.value), service, sentence)
             if sentence:
                 put[persist.service_key(service.name)] = codec.encode(desired)
                 sentences.append(sentence)
@@ -59,19 +63,24 @@ class Controller:
         delete = [key for key in known if key.startswith(persist.SERVICES) and key not in declared]
         for key in delete:
             name = key.removeprefix(persist.SERVICES)
-            put[persist.release_key(name)] = {"number": _release_number(persist.read_desired(known[key].value))}
+            put[persist.release_key(name)] = {"number": number_of(persist.read_desired(known[key].value).release)}
             sentences.append(f"{name} is no longer declared: it is drained and ended")
-        expect = {key: _revision(known.get(key)) for key in [*put, *delete]}
-        events = [self._event("C01", sentence.split()[0], sentence) for sentence in sentences]
+        expect = {key: _revision(known.get(key)) for key in [*put, *delete] if not key.startswith(persist.RECORDS)}
+        events = [self.event("C01", sentence.split()[0], sentence) for sentence in sentences]
         if sentences:
             self.revision = await self.store.commit(Transaction(expect, put, delete, events, durable=True))
         return sentences
+
+    async def read(self, service: str) -> Desired:
+        """What is wanted of a service now; ConfigError when there is none of that name."""
+        return persist.read_desired((await self.record(service)).value)
 
     async def restart(self, target: str) -> list[str]:
         """Replace the replicas of a service, one after the other, or the one of a slot."""
         service, number = _target(target)
 
         def change(desired: Desired) -> Desired:
+            applying.settled(desired, service)
             newest = max([desired.generation, *(generation for _, generation in desired.slot_generations)]) + 1
             if number is None:
                 return replace(desired, generation=newest, slot_generations=())
@@ -79,17 +88,17 @@ class Controller:
             return replace(desired, slot_generations=(*others, (number, newest)))
 
         what = f"{target} is restarted" + (", one replica after the other" if number is None else "")
-        return await self._change("C02", service, number, change, what)
+        return await self.change("C02", service, number, change, what)
 
     async def drain(self, target: str) -> list[str]:
         """Take a slot, or all slots of a service, out of traffic until they are undrained."""
         service, number = _target(target)
 
         def change(desired: Desired) -> Desired:
-            chosen = range(1, desired.replicas + 1) if number is None else [number]
+            chosen = desired.slots if number is None else [number]
             return replace(desired, drained=tuple(sorted({*desired.drained, *chosen})))
 
-        return await self._change("C03", service, number, change, f"{target} is drained")
+        return await self.change("C03", service, number, change, f"{target} is drained")
 
     async def undrain(self, target: str) -> list[str]:
         """Give a slot, or all slots of a service, traffic again."""
@@ -99,7 +108,7 @@ class Controller:
             kept = () if number is None else tuple(slot for slot in desired.drained if slot != number)
             return replace(desired, drained=kept)
 
-        return await self._change("C04", service, number, change, f"{target} gets traffic again")
+        return await self.change("C04", service, number, change, f"{target} gets traffic again")
 
     async def scale(self, service: str, replicas: int) -> list[str]:
         """Want another number of replicas, until the file is applied again."""
@@ -114,9 +123,10 @@ class Controller:
                     f"{service} has the fixed port {desired.service.port}, so it can have only one replica",
                     "let the program take its port from $PORT, and remove `port` from the file",
                 )
-            return replace(desired, replicas=replicas, drained=tuple(n for n in desired.drained if n <= replicas))
+            applying.settled(desired, service)
+            return applying.scaled(desired, replicas)
 
-        return await self._change("C05", service, None, change, f"{service} is scaled to {replicas}")
+        return await self.change("C05", service, None, change, f"{service} is scaled to {replicas}")
 
     async def promote(self, target: str, accept_loss: bool = False) -> list[str]:
         """Want another slot of an active-passive service to be active: a named one, or whichever is best."""
@@ -136,26 +146,7 @@ class Controller:
             return replace(desired, handover=Handover(last + 1, number, accept_loss))
 
         what = f"{target} is to be active" if number is not None else f"another slot of {service} is to be active"
-        return await self._change("C07", service, number, change, what)
-
-    async def roll_back(self, service: str, rollback: Rollback) -> list[str]:
-        """Want older data for a service, as planned; ConflictError when another rollback was asked for meanwhile."""
-
-        def change(desired: Desired) -> Desired:
-            _follows(desired, rollback)
-            return replace(desired, rollback=rollback, earlier=_remembered(desired, rollback, self.wall()))
-
-        return await self._change("C08", service, None, change, f"{service} goes back to {rollback.target}")
-
-    async def conclude(self, service: str, rollback: Rollback, sentence: str) -> None:
-        """Write down what became of a rollback."""
-
-        def change(desired: Desired) -> Desired:
-            if desired.rollback is None or desired.rollback.number != rollback.number:
-                raise ConflictError(f"{rollback.name} of {service} is not the last rollback any more", "perdure status")
-            return replace(desired, rollback=rollback)
-
-        await self._change("D18", service, None, change, sentence)
+        return await self.change("C07", service, number, change, what)
 
     async def stop_all(self) -> list[str]:
         """Want nothing to run; the next `apply` wants it again."""
@@ -165,87 +156,44 @@ class Controller:
             for key, record in snapshot.records.items()
         }
         expect = {key: record.revision for key, record in snapshot.records.items()}
-        events = [self._event("C06", "daemon", "everything is ended by command")]
+        events = [self.event("C06", "daemon", "everything is ended by command")]
         self.revision = await self.store.commit(Transaction(expect, put, events=events, durable=True))
         return ["everything is ended: " + ", ".join(key.removeprefix(persist.SERVICES) for key in sorted(put))]
 
-    async def _change(
+    async def change(
         self, rule: str, service: str, number: int | None, change: Callable[[Desired], Desired], sentence: str
     ) -> list[str]:
-        key = persist.service_key(service)
-        snapshot = await self.store.read(key)
-        record = snapshot.records.get(key)
-        if record is None:
-            names = sorted(
-                name.removeprefix(persist.SERVICES) for name in (await self.store.read(persist.SERVICES)).records
-            )
-            known = ", ".join(names) or "none"
-            raise ConfigError(f"there is no service {service!r} (there are: {known})", "perdure status")
+        """Write what `change` makes of what is wanted of a service, with an event; `number` names a slot of it."""
+        record = await self.record(service)
         desired = persist.read_desired(record.value)
-        if number is not None and number > desired.replicas:
-            slots = f"{service}/1 to {service}/{desired.replicas}"
+        if number is not None and number not in desired.slots:
+            slots = ", ".join(f"{service}/{one}" for one in desired.slots) or "none"
             raise ConfigError(f"there is no slot {service}/{number} (there are {slots})", "perdure status")
-        document = codec.encode(change(desired))
         subject = service if number is None else f"{service}/{number}"
-        events = [self._event(rule, subject, sentence)]
-        self.revision = await self.store.commit(
-            Transaction({key: record.revision}, {key: document}, events=events, durable=True)
-        )
+        await self.write(record, change(desired), self.event(rule, subject, sentence))
         return [sentence]
 
-    def _event(self, rule: str, subject: str, sentence: str) -> Event:
-        return Event(rule, subject, sentence, severity=Severity.INFO, wall_at=self.wall())
+    async def write(
+        self, before: Record, desired: Desired, event: Event, more: Mapping[str, Document] | None = None
+    ) -> None:
+        """Replace what is wanted of a service, if it is still what it was `before`; `more` documents go with it."""
+        key = persist.service_key(desired.service.name)
+        put = {key: codec.encode(desired), **(more or {})}
+        self.revision = await self.store.commit(Transaction({key: before.revision}, put, events=[event], durable=True))
 
+    def event(self, rule: str, subject: str, sentence: str, severity: Severity = Severity.INFO) -> Event:
+        """An event that happens now."""
+        return Event(rule, subject, sentence, severity=severity, wall_at=self.wall())
 
-def _applied(service: Service, record: Record | None, last_release: int, starting: bool) -> tuple[Desired, str]:
-    """What is wanted after applying a declared service, and a sentence if that is a change.
-
-    `last_release` is the number of its last release when it was declared before, or 0: its replicas may still be
-    finishing, and a name must not mean two things.
-    """
-    if record is None:
-        release = f"{service.name}@{last_release + 1}"
-        return Desired(service, release, service.replicas), f"{service.name} is new: it is started"
-    before = persist.read_desired(record.value)
-    last = before.rollback
-    if last is not None and last.outcome is Outcome.OPEN and before.service.state != service.state and not starting:
-        sentence = f"{last.name} of {service.name} is being carried out, so its [state] cannot be changed now"
-        raise ConflictError(sentence, f"wait for it: perdure status {service.name}; then: perdure reload")
-    scaled = before.replicas != service.replicas
-    if before.service == service and not before.stopped and (starting or not scaled):
-        return before, ""
-    release, sentence = before.release, f"{service.name} is changed without touching its replicas"
-    if any(getattr(before.service, name) != getattr(service, name) for name in NEW_RELEASE_FIELDS) or (
-        before.service.limits.open_files != service.limits.open_files
-    ):
-        release = f"{service.name}@{_release_number(before) + 1}"
-        sentence = f"{service.name} is replaced by {release}, one replica after the other"
-    elif before.stopped:
-        sentence = f"{service.name} is started"
-    elif scaled:
-        sentence = f"{service.name} is scaled from {before.replicas} to {service.replicas}"
-    drained = tuple(number for number in before.drained if number <= service.replicas)
-    after = replace(before, service=service, release=release, replicas=service.replicas, drained=drained, stopped=False)
-    return after, sentence
-
-
-def _follows(desired: Desired, rollback: Rollback) -> None:
-    last = desired.rollback
-    if last is not None and rollback.number <= last.number:
-        raise ConflictError("another rollback was asked for meanwhile", "look at it: perdure status; then plan anew")
-
-
-def _remembered(desired: Desired, rollback: Rollback, wall: float) -> tuple[Rollback, ...]:
-    """The rollbacks before this one of which something is kept; one that it takes back was on trial until now."""
-    kept = [one for one in desired.rollbacks if one.outcome is not Outcome.FAILED and wall < one.undo_until]
-    return tuple(
-        replace(one, outcome=Outcome.TAKEN_BACK) if one.outcome is Outcome.OPEN and not rollback.trial else one
-        for one in kept
-    )
-
-
-def _release_number(desired: Desired) -> int:
-    return int(desired.release.rpartition("@")[2])
+    async def record(self, service: str) -> Record:
+        """The document of what is wanted of a service; ConfigError when there is none of that name."""
+        key = persist.service_key(service)
+        record = (await self.store.read(key)).records.get(key)
+        if record is None:
+            names = (await self.store.read(persist.SERVICES)).records
+            known = ", ".join(sorted(name.removeprefix(persist.SERVICES) for name in names)) or "none"
+            raise ConfigError(f"there is no service {service!r} (there are: {known})", "perdure status")
+        return record
 
 
 def _target(target: str) -> tuple[str, int | None]:

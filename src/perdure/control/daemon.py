@@ -23,10 +23,12 @@ import uvloop
 from perdure import __version__
 from perdure.adapters.balancer import program
 from perdure.adapters.balancer.haproxy import HAProxy
+from perdure.adapters.bundle.files import BundleFiles
 from perdure.adapters.clock import SystemClock
 from perdure.adapters.host import KernelHost
 from perdure.adapters.prober import Probers
 from perdure.adapters.role import RoleFiles
+from perdure.adapters.runner import environment
 from perdure.adapters.runner.process import Processes
 from perdure.adapters.state.client import Keepers
 from perdure.adapters.store.sqlite import SQLiteStore
@@ -34,10 +36,9 @@ from perdure.config import load, preflight
 from perdure.control import adopt, api, assemble, beats, follow, journal, lock, logs, paths, persist, serve
 from perdure.control.agent import Agent
 from perdure.control.controller import Controller
-from perdure.control.going_back import Rollbacks
 from perdure.model.errors import ConfigError, PerdureError
-from perdure.model.service import Address, Deployment
-from perdure.ports.store import Store
+from perdure.model.service import Address, Deployment, Service
+from perdure.ports.bundle import Account
 from perdure.prevent import balance
 
 log = structlog.get_logger()
@@ -66,13 +67,23 @@ class Daemon:
                 keeper = Keepers(where.snapshots, lambda service: _key_file(agent, service))
                 random = secrets.SystemRandom().random
                 parts = assemble.Parts(
-                    SystemClock(), store, runner, KernelHost(), Probers(), haproxy, roles, keeper, random
+                    SystemClock(),
+                    store,
+                    runner,
+                    KernelHost(),
+                    Probers(),
+                    haproxy,
+                    roles,
+                    keeper,
+                    random,
+                    BundleFiles(where.releases),
+                    _account,
                 )
                 agent = assemble.agent(parts, self._deployment.ports, ears.surroundings)
                 agent.carrier.version = found.version
                 ears.agent = agent
                 try:
-                    await self._serve(agent, store, runner)
+                    await self._serve(agent, assemble.desk(agent, parts), runner)
                 finally:
                     await parts.prober.close()
                     haproxy.detach()
@@ -80,21 +91,21 @@ class Daemon:
         finally:
             await store.close()
 
-    async def _serve(self, agent: Agent, store: Store, runner: Processes) -> None:
-        controller = Controller(store, time.time)
+    async def _serve(self, agent: Agent, desk: assemble.Desk, runner: Processes) -> None:
+        store = agent.recorder.store
+        controller = desk.controller
         revision = await adopt.adopt(agent, store)
         for sentence in await controller.apply(self._deployment, starting=True):
             log.info(sentence)
         self._on_signals(controller)
-        rollbacks = Rollbacks(agent.preserver, controller, agent.learned)
         office = api.Office(
             agent,
             store,
-            controller,
-            rollbacks,
+            desk,
             logs.LogFiles(self._where.logs, runner),
             lambda: self._told(agent),
             lambda: self._reload(agent, controller),
+            lambda: self._declared(agent),
             self._leaving.set,
         )
         jobs = {
@@ -108,7 +119,8 @@ class Daemon:
             "turn the loop": agent.run(),
             "keep the terms": agent.owners.run(),
             "preserve state": agent.preserver.run(),
-            "watch what goes back": rollbacks.run(),
+            "watch what goes back": desk.rollbacks.run(),
+            "carry out rollouts": desk.rollouts.run(),
             "rotate the logs": logs.rotate(agent.world, runner),
             "serve the API": serve.serve(api.make(office), self._where.api),
             "end everything when told to": self._leave(agent),
@@ -143,6 +155,10 @@ class Daemon:
 
     async def _reload(self, agent: Agent, controller: Controller) -> list[str]:
         """Apply the file as it is now, if this machine can run it; addresses that we use ourselves are no problem."""
+        return await controller.apply(await self._declared(agent))
+
+    async def _declared(self, agent: Agent) -> Deployment:
+        """What the file declares now; ConfigError when this machine cannot run it."""
         deployment = await asyncio.to_thread(load.load, self._where.file)
         ours = {service.desired.service.listen for service in agent.world.services.values()}
         ours |= {Address(balance.REPLICA_HOST, port) for port in agent.world.ports()}
@@ -150,7 +166,7 @@ class Daemon:
         problems = await asyncio.to_thread(preflight.problems, deployment, in_use_ok=held)
         if problems:
             raise ConfigError(f"{self._where.file} cannot run here", "correct the file; nothing was changed", problems)
-        return await controller.apply(deployment)
+        return deployment
 
     def _told(self, agent: Agent) -> dict[str, Any]:
         now = time.monotonic()
@@ -174,6 +190,15 @@ def _key_file(agent: Agent, service: str) -> str:
     return state.key_file if state is not None else ""
 
 
+def _account(service: Service) -> Account | None:
+    """Whom the files of a service's releases belong to; an unknown user shows when its replica is started."""
+    try:
+        found = environment.resolve(service.user, service.group)
+    except ConfigError:
+        return None
+    return Account(found.uid, found.gid) if found is not None else None
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the daemon in the foreground; the exit code of its error class, or 0."""
     parser = argparse.ArgumentParser(prog="perdure-daemon")
@@ -186,7 +211,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for directory in (where.state, where.run, where.logs):
             directory.mkdir(mode=0o750, parents=True, exist_ok=True)
-            directory.chmod(0o750)
+            # Others may pass through where a service runs as somebody else: see `adapters.bundle`.
+            directory.chmod(0o750 | directory.stat().st_mode & 0o001)
         _raise_descriptor_limit()
         with lock.DirectoryLock(where.lock):
             uvloop.run(_run(where))

@@ -91,7 +91,10 @@ class Executor:
         if replica.state is State.STOPPING and not planned:
             sentence = f"ended ({exit_})"
         if not planned:
-            slot.capsule = self.capsule(slot, sentence, exit_)
+            # One that Perdure ended has a better reason than the signal that it was ended with.
+            ended = slot.capsule if replica.state is State.STOPPING else None
+            why = ended.sentence if ended is not None and ended.replica == replica.name else sentence
+            slot.capsule = self.capsule(slot, why, exit_)
         if replica.state is not State.STOPPING:
             self._remember_end(service, slot)
             if self.runner.group_alive(replica.process):
@@ -129,17 +132,18 @@ class Executor:
 
     def _new_replica(self, service: ServiceState, slot: SlotState) -> None:
         desired, before = service.desired, slot.replica
-        fixed = desired.service.port
+        arm = desired.arm_of(slot.slot.number)
+        fixed = arm.service.port
         port = fixed if fixed is not None else self.runner.free_port(self.ports, self.world.ports())
         run = before.run + 1 if before is not None else 1
         if before is not None and not slot.end_wanted:
             slot.history = replace(slot.history, restarts=slot.history.restarts + 1)
-        if before is not None and before.release != desired.release:
+        if before is not None and before.release != arm.release:
             slot.history = replace(slot.history, failures=0)  # a new release has not failed yet
         slot.replica = Replica(
             slot.slot,
             run,
-            desired.release,
+            arm.release,
             desired.generation_of(slot.slot.number),
             port,
             State.STARTING,
@@ -155,7 +159,9 @@ class Executor:
     def _start(self, service: ServiceState, slot: SlotState) -> None:
         replica = slot.replica
         assert replica is not None
-        launch = Launch(service.desired.service, slot.slot, replica.run, replica.port, self.environment(slot))
+        declared = service.desired.service_of(replica.release)
+        given = (*self.environment(slot), ("PERDURE_RELEASE", replica.release))
+        launch = Launch(declared, slot.slot, replica.run, replica.port, given)
         name = replica.name
 
         def ended(process: Process, exit_: Exit) -> None:
@@ -200,7 +206,7 @@ class Executor:
             slot.history = restart.convicted(slot.history, now)
         elif event is Event.READMITTED:
             if slot.conviction is not None:
-                slot.belief = readmit.on_trial(slot.belief, slot.conviction, now, service.rules)
+                slot.belief = readmit.on_trial(slot.belief, slot.conviction, now, service.rules_of(slot))
                 slot.history = replace(slot.history, readmitted_at=now)
             slot.conviction = None
 

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from perdure.control import moments
+from perdure.control import moments, rollback_commands
 from perdure.control.controller import Controller
 from perdure.control.preserve import Preserver
 from perdure.control.rollback_documents import PLAN_LASTS_S, Plan, document
@@ -122,7 +122,7 @@ class Rollbacks:
         async with self.preserver.at_rest(service):
             safety = await self._saved(service, slot, plan.rollback, without_safety)
             rollback = replace(plan.rollback, safety=safety)
-            sentences = await self.controller.roll_back(name, rollback)
+            sentences = await rollback_commands.ask(self.controller, name, rollback)
             await self.learned(self.controller.revision)  # from now on the command itself holds everything
         self._plans.pop(name, None)
         safety = f" (snapshot {rollback.safety})" if rollback.safety else ""
@@ -219,7 +219,7 @@ class Rollbacks:
         next_one = self._next(service, owner, base="")
         back = replace(next_one, incoming=rollback.outgoing, undoes=rollback.number, trial=False)
         async with self.preserver.at_rest(service):
-            await self.controller.roll_back(service.name, back)
+            await rollback_commands.ask(self.controller, service.name, back)
             await self.learned(self.controller.revision)
 
     async def _rescue(self, service: ServiceState, owner: SlotState, rollback: Rollback) -> None:
@@ -284,7 +284,7 @@ class Rollbacks:
         return manifest.id
 
     async def _conclude(self, service: ServiceState, rollback: Rollback, sentence: str) -> None:
-        await self.controller.conclude(service.name, rollback, sentence)
+        await rollback_commands.conclude(self.controller, service.name, rollback, sentence)
         await self.learned(self.controller.revision)
 
     def _next_number(self, service: ServiceState) -> int:

@@ -54,7 +54,7 @@ def _healthy(service: ServiceState) -> bool:
     desired, term = service.desired, service.term
     if desired.stopped or service.removed or service.preserved.problem or service.lossy or not term.holds:
         return False
-    numbers = range(1, desired.replicas + 1)
+    numbers = desired.numbers
     if any(slot.live for number, slot in service.slots.items() if number not in numbers):
         return False
     return all(number in service.slots and _as_wanted(service, service.slots[number]) for number in numbers)

@@ -71,7 +71,7 @@ class Monitor:
         self.forget(replica.name)
         self._tasks[replica.name] = [
             asyncio.create_task(self._ask(service, slot, check), name=f"ask {replica.name} {check.label}")
-            for check in service.rules.service.asked
+            for check in service.rules_of(slot).service.asked
         ]
 
     def forget(self, replica: str) -> None:
@@ -243,7 +243,7 @@ class Monitor:
         """Ask a live replica once; None when that says nothing, because the monitor itself could not ask or paused."""
         replica = slot.replica
         assert replica is not None
-        declared = service.rules.service
+        declared = service.rules_of(slot).service
         target = Target(replica.port, self.environment(slot), declared.directory, declared.user, declared.group)
         started_at = self.clock.now()
         try:

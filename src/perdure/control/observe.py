@@ -4,10 +4,10 @@
 evidence is in `detect`. The loop is woken only by news: a good answer of a healthy replica is no news.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from perdure.control import crowding, sample, world
+from perdure.control import cargo, conditions, contest, crowding, sample
 from perdure.control.tell import Tell
 from perdure.control.world import ServiceState, SlotState, Totals, World
 from perdure.detect import limits, peers, self_health, stall, suspect, traffic, vantage
@@ -49,7 +49,7 @@ class Observer:
         before = state.belief
         if isinstance(evidence, Probed):
             evidence = self._checked_port(state, evidence)
-        state.belief = suspect.observe(before, evidence, service.rules)
+        state.belief = suspect.observe(before, evidence, service.rules_of(state))
         quiet = state.replica.state in (State.READY, State.PASSIVE) and state.verdict is None
         if isinstance(evidence, Probed):
             asked = before.asked.get(evidence.check)
@@ -98,7 +98,7 @@ class Observer:
             service.backend, service.backend_at, service.lingering = backend, reading.at, reading.lingering
             crowded = crowding.crowded(service, backend)
             service.crowded_since_at = (service.crowded_since_at or reading.at) if crowded else None
-            self._served(service, backend, reading)
+            self._served(service, backend, reading, lines.get(service.name, ()))
             if self.sampler.take(service, lines.get(service.name, ()), reading.at):
                 self._touch_suspected(service)
             self._budget(service, reading.at)
@@ -125,7 +125,7 @@ class Observer:
         answer = f"port {replica.port} is answered by a process that is not the replica's"
         return replace(probed, outcome=Outcome.FOREIGN, answer=answer)
 
-    def _served(self, service: ServiceState, backend: Backend, reading: Reading) -> None:
+    def _served(self, service: ServiceState, backend: Backend, reading: Reading, lines: Sequence[Answered]) -> None:
         by_port = {slot.replica.port: slot for slot in service.slots.values() if slot.replica and slot.live}
         new: list[tuple[SlotState, Served]] = []
         requests = retries = 0
@@ -153,8 +153,25 @@ class Observer:
             slot.belief = replace(slot.belief, seen=traffic.count(slot.belief.seen, served))
         if any(served.failures or any(slot.belief.seen.scores) for slot, served in new):
             self._compare(service, {slot.slot.number: served for slot, served in new}, reading.at)
+        self._enter(service, new, lines, reading.at)
         if requests or retries:
             service.spent.append((reading.at, max(0, requests), max(0, retries)))
+
+    def _enter(
+        self, service: ServiceState, new: Sequence[tuple[SlotState, Served]], lines: Sequence[Answered], now: float
+    ) -> None:
+        """Hand over what the two releases of a rollout got."""
+        rollout = service.desired.rollout
+        service.contest = contest.due(service.contest, rollout)
+        if service.contest is None or rollout is None:
+            return
+        counted = [
+            contest.Counted(slot.replica.release, slot.replica.port, served)
+            for slot, served in new
+            if slot.replica is not None
+        ]
+        share = cargo.share(service, rollout)
+        service.contest.enter(rollout, contest.Portion(now, counted, lines, share))
 
     def _compare(self, service: ServiceState, new: Mapping[int, Served], now: float) -> None:
         """Judge each replica that was asked against all the others; called only when something failed, or did."""
@@ -204,8 +221,8 @@ class Observer:
         self.touch(slot.slot.service)
 
     def _budget(self, service: ServiceState, now: float) -> None:
-        spent = world.retry_spent(service, now)
-        spreading = world.deadly_request(service, now) is not None
+        spent = conditions.retry_spent(service, now)
+        spreading = conditions.deadly_request(service, now) is not None
         allowed = not spreading and retry.allowed(spent, service.desired.service.retry.budget, now)
         if allowed is (service.retries_off_since_at is None):
             return

@@ -48,6 +48,11 @@ class Paths:
         return self.state / "snapshots"
 
     @property
+    def releases(self) -> Path:
+        """The files of releases, and a directory of its own for each."""
+        return self.state / "releases"
+
+    @property
     def logs(self) -> Path:
         """What the replicas wrote, a file for each slot."""
         return self.state / "log"

@@ -21,6 +21,7 @@ SLOTS = "observed/slot/"
 DESIRED = "desired/"
 SERVICES = DESIRED + "service/"
 RELEASES = DESIRED + "release/"
+RECORDS = "releases/"
 
 
 class HasProcess(Protocol):
@@ -40,6 +41,16 @@ def service_key(name: str) -> str:
 def release_key(name: str) -> str:
     """The key of the number of the last release of a service that is no longer declared."""
     return RELEASES + name
+
+
+def records_of(service: str) -> str:
+    """The prefix of the keys of a service's releases."""
+    return f"{RECORDS}{service}/"
+
+
+def record_key(service: str, number: int) -> str:
+    """The key of a release; they sort as they were made."""
+    return f"{records_of(service)}{number:08d}"
 
 
 def slot_key(slot: Slot) -> str:

@@ -225,7 +225,7 @@ class Preserver:
 
     async def _known(self, service: ServiceState) -> None:
         """Complete what an earlier daemon left half done in slots where nobody runs, then learn what is kept."""
-        for number in range(1, service.desired.replicas + 1):
+        for number in service.desired.numbers:
             self.world.slot(Slot(service.name, number))
         unsettled = [slot for number, slot in service.slots.items() if number not in service.preserved.settled]
         for slot in unsettled:

@@ -6,7 +6,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from perdure.control import keepsakes, rollback_documents
+from perdure.control import keepsakes, rollback_documents, rollout_documents
 from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import digest, probe, sampled, stall, suspect, traffic
 from perdure.model.evidence import MEASURED, EvidenceClass
@@ -29,7 +29,7 @@ def state_of(service: ServiceState, now: float) -> tuple[str, str]:
 
     `stopped`, `down` (nobody serves), `starting`, `crash-looping`, `degraded` (fewer serve than wanted), `ok`.
     """
-    wanted = [service.slots.get(number) for number in range(1, service.desired.replicas + 1)]
+    wanted = [service.slots.get(number) for number in service.desired.numbers]
     serving = sum(1 for slot in wanted if slot is not None and _state(slot) in SERVING)
     held = next(iter(service.notes.values()), "")
     if service.desired.stopped:
@@ -75,7 +75,7 @@ def pending(service: ServiceState) -> bool:
             return True
     if desired.rollback is not None and desired.rollback.outcome is Outcome.OPEN and not desired.stopped:
         return True
-    for number in range(1, desired.replicas + 1):
+    for number in desired.numbers if desired.stopped else desired.slots:
         slot = service.slots.get(number)
         replica = slot.replica if slot is not None else None
         if desired.stopped:
@@ -94,7 +94,7 @@ def pending(service: ServiceState) -> bool:
             or (replica.state is State.ISOLATED and slot is not None and slot.conviction is None)
         ):
             return True
-    return any(slot.live for number, slot in service.slots.items() if number > desired.replicas)
+    return any(slot.live for number, slot in service.slots.items() if not desired.wants(number))
 
 
 def _is_empty_by_right(service: ServiceState, slot: SlotState | None) -> bool:
@@ -108,7 +108,7 @@ def suspicion(service: ServiceState, slot: SlotState, now: float) -> float | Non
     """The strongest evidence against a replica as a share of its limit; 1 convicts. None when there is no replica."""
     if not slot.live:
         return None
-    found = suspect.suspicions(slot.belief, now, service.rules)
+    found = suspect.suspicions(slot.belief, now, service.rules_of(slot))
     return round(max((one.share for one in found), default=0.0), 3)
 
 
@@ -144,6 +144,7 @@ def _service(service: ServiceState, now: float, wall: float) -> dict[str, Any]:
         },
         **(_owned(service) if declared.one_active else {}),
         **(_kept(service, wall) if declared.state is not None else {}),
+        "rollout": rollout_documents.told(service, now),
         "retries": "on" if service.retries_off_since_at is None else "off",
         "replicas": [
             {**_replica(service, slot, now), **keepsakes.of_slot(service, slot, wall)}
@@ -188,7 +189,7 @@ def _duty(service: ServiceState, slot: SlotState) -> dict[str, Any]:
 
 
 def _shown(service: ServiceState, slot: SlotState) -> bool:
-    return slot.live or slot.slot.number <= service.desired.replicas
+    return slot.live or slot.slot.number in (*service.desired.numbers, *service.desired.slots)
 
 
 def _replica(service: ServiceState, slot: SlotState, now: float) -> dict[str, Any]:
@@ -210,7 +211,7 @@ def _replica(service: ServiceState, slot: SlotState, now: float) -> dict[str, An
 
 def _explained(service: ServiceState, slot: SlotState, now: float) -> dict[str, Any]:
     replica = slot.replica
-    found = suspect.suspicions(slot.belief, now, service.rules) if slot.live else ()
+    found = suspect.suspicions(slot.belief, now, service.rules_of(slot)) if slot.live else ()
     carried = service.desired.service.listen is not None
     waits_s = slot.history.next_start_at - now if not slot.live else service.look_at - now
     empty = service.desired.service.one_active and _is_empty_by_right(service, slot)
@@ -287,7 +288,7 @@ def _held(slot: SlotState, service: ServiceState) -> str:
         held.append(f"{last.descriptors} of {last.descriptors_max} descriptors")
     if last is not None and last.backlog_max > 1:
         held.append(f"{last.backlog} of {last.backlog_max} connections in the backlog")
-    filling = suspect.filling(slot.belief, service.rules)
+    filling = suspect.filling(slot.belief, service.rules_of(slot))
     return ", ".join(held) + (f"; {filling.sentence}" if filling is not None else "")
 
 

@@ -10,9 +10,10 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 
+from perdure.control.conditions import room_left
 from perdure.control.monitor import Monitor, spread
 from perdure.control.sample import Sampler, Synthetic
-from perdure.control.world import ServiceState, SlotState, World, room_left
+from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import digest, space, tasks
 from perdure.model.check import Check
 from perdure.model.evidence import Outcome
@@ -129,10 +130,13 @@ class Surveyor:
     async def _synthetic(self, service: ServiceState, slot: SlotState, check: Check) -> None:
         replica = slot.replica
         asked = await self.monitor.ask(service, slot, check, check.timeout_s)
-        if asked is None or slot.replica is not replica or not slot.serves:
+        if asked is None or replica is None or slot.replica is not replica or not slot.serves:
             return
         good = asked.answer.outcome is Outcome.GOOD
         taken_ms = round((asked.ended_at - asked.started_at) * 1000.0)
+        rollout = service.desired.rollout
+        if service.contest is not None and rollout is not None and replica.release == rollout.new.release:
+            service.contest.synthetic += 1
         self.sampler.tried(service, slot, Synthetic(check.label, good, asked.answer.status, taken_ms))
 
     def _start(self, asking: Coroutine[None, None, None]) -> None:

@@ -51,17 +51,19 @@ def decide(facts: Facts, now: float) -> Plan:
     """The decisions that are due at `now`; deciding twice on the same facts gives the same plan."""
     desired, standings = facts.desired, facts.standings
     service = desired.service
-    shared_now = shared_signs(standings, desired.serving)
+    counted, on_trial = _arms(desired, standings)
+    shared_now = shared_signs(counted, desired.serving)
     heard = all(one.hears_s > 0.0 for one in standings)
     shared_at = scope.remembered(facts.shared_at, shared_now, service.asked, now, heard=heard)
     shared = frozenset(shared_at)
     told = frozenset(sign for sign in shared_at if f"{service.name} {isolate.shared_key(sign)}" in facts.told)
-    common = common_causes(standings, desired.serving)
+    common = common_causes(counted, desired.serving)
     duty = _duty(facts, now)
     room = replicate.Room(facts.dependencies_ready, duty.runs, duty.leaving, duty.stays)
     found = [
         *duty.decisions,
-        *isolate.decide(standings, desired.serving, isolate.Shared(shared, shared_now, told, common)),
+        *isolate.decide(counted, desired.serving, isolate.Shared(shared, shared_now, told, common)),
+        *isolate.on_trial(on_trial, shared),
         *isolate.undecided(service.name, facts.undecided),
         *isolate.unheard(service.name, standings, f"{service.name} {isolate.MONITOR_KEY}" in facts.told),
         *notice.decide(service.name, standings, facts.conditions),
@@ -73,9 +75,18 @@ def decide(facts: Facts, now: float) -> Plan:
     bucket = restart.spent(facts.bucket, len(standings), decisions, now)
     look_again_at = min(
         restart.look_again_at(service, standings, facts.bucket, now),
-        replicate.next_step_at(desired, standings, room, now) if facts.dependencies_ready else float("inf"),
+        replicate.next_step_at(desired, standings, room) if facts.dependencies_ready else float("inf"),
     )
     return Plan(tuple(decisions), bucket, look_again_at, shared_at)
+
+
+def _arms(desired: Desired, standings: Sequence[Standing]) -> tuple[Sequence[Standing], Sequence[Standing]]:
+    """The replicas of the release that counts, and those that another one runs beside it."""
+    other = desired.other
+    if other is None or desired.rollout is None or desired.rollout.in_place:
+        return standings, ()
+    beside = [one for one in standings if one.slot.number in other.slots]
+    return [one for one in standings if one not in beside], beside
 
 
 def _duty(facts: Facts, now: float) -> take_over.Plan:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from perdure.control.contest import Contest
 from perdure.detect import (
     deadly,
     digest,
@@ -28,8 +29,8 @@ from perdure.model.replica import LIVE, SERVING, Replica, Slot, State
 from perdure.model.snapshot import Kept, Manifest
 from perdure.model.standing import Desired, History, Standing
 from perdure.model.traffic import Admin, Backend
-from perdure.model.verdict import Conviction, Deadly, Sign, Verdict
-from perdure.prevent import notice, retry, snapshot
+from perdure.model.verdict import Conviction, Sign, Verdict
+from perdure.prevent import snapshot
 from perdure.recover import restart
 
 
@@ -132,6 +133,7 @@ class ServiceState:
 
     desired: Desired
     rules: suspect.Policy
+    """Of the release that counts; see `rules_of`."""
     slots: dict[int, SlotState] = field(default_factory=dict)
     bucket: restart.Bucket = field(default_factory=lambda: restart.Bucket(2.0, 0.0))
     shared_at: Mapping[Sign, float] = field(default_factory=dict)
@@ -167,10 +169,31 @@ class ServiceState:
     lossy: bool = False
     """The last state of the owner's slot could not be copied: who takes over loses what it had not got yet."""
 
+    contest: Contest | None = None
+    """What the two releases of a rollout got; None: there is none."""
+    rollout_waits_for: str = ""
+    """What the rollout waited for when it was last looked at, in words."""
+    _rules_of: dict[str, suspect.Policy] = field(default_factory=dict)
+
     @property
     def name(self) -> str:
         """The service's name."""
         return self.desired.service.name
+
+    def want(self, desired: Desired) -> None:
+        """What is wanted from now on."""
+        self.desired, self.rules = desired, suspect.policy(desired.service)
+        self._rules_of.clear()
+
+    def rules_of(self, slot: SlotState) -> suspect.Policy:
+        """The policy of the release that runs, or is to run, in a slot."""
+        wanted = self.desired.arm_of(slot.slot.number).release
+        release = slot.replica.release if slot.replica is not None and slot.live else wanted
+        if release == self.desired.release or self.desired.rollout is None:
+            return self.rules
+        if release not in self._rules_of:
+            self._rules_of[release] = suspect.policy(self.desired.service_of(release))
+        return self._rules_of[release]
 
 
 @dataclass(slots=True)
@@ -203,11 +226,11 @@ TOLD_MAX = 3
 
 def standings(service: ServiceState, now: float) -> tuple[Standing, ...]:
     """How things stand with each slot of a service, as facts for the deciders; verdicts are brought up to date."""
-    for number in range(1, service.desired.replicas + 1):
+    for number in service.desired.slots:
         if number not in service.slots:
             service.slots[number] = SlotState(Slot(service.name, number))
     serving = [slot for slot in service.slots.values() if slot.serves]
-    if serving and all(suspect.silent(slot.belief, service.rules) for slot in serving):
+    if serving and all(suspect.silent(slot.belief, service.rules_of(slot)) for slot in serving):
         service.deaf_at = now
     silences = _silences(service, now)
     return tuple(
@@ -222,7 +245,7 @@ def judged(
     replica = slot.replica
     convictable = replica is not None and replica.state not in (State.STOPPING, State.STOPPED)
     peered = replace(_peered(service, slot), silence_counts=silence is None or silence.counts) if convictable else None
-    verdict = suspect.judge(slot.belief, now, service.rules, peered) if peered is not None else None
+    verdict = suspect.judge(slot.belief, now, service.rules_of(slot), peered) if peered is not None else None
     if verdict is None:
         slot.verdict_since_at = None
     elif slot.verdict_since_at is None or slot.verdict is None or slot.verdict.sign is not verdict.sign:
@@ -242,9 +265,10 @@ def _peered(service: ServiceState, slot: SlotState) -> suspect.Peered:
 
 def _silences(service: ServiceState, now: float) -> dict[int, vantage.Silence]:
     """Slots whose replicas have not answered the monitor for too long -> what HAProxy sees of them."""
-    own = service.rules.service.asked_by_balancer
     found = {}
     for number, slot in service.slots.items():
+        rules = service.rules_of(slot)
+        own = rules.service.asked_by_balancer
         overdue = stall.overdue(slot.belief.stalled)
         each = (one for label, one in slot.belief.asked.items() if overdue or not label.startswith(CONFIRMING))
         begun = slot.replica is not None and slot.live and slot.replica.state is not State.STARTING
@@ -253,7 +277,7 @@ def _silences(service: ServiceState, now: float) -> dict[int, vantage.Silence]:
             continue
         carried = service.backend is not None
         read_at = service.backend_at if carried else -math.inf
-        same, too = asked.check == own.label, own.label in service.rules.probe_limits
+        same, too = asked.check == own.label, own.label in rules.probe_limits
         seen = vantage.Seen(slot.down_seen_at is None, slot.check_fails, read_at, vantage.notices_s(own), same, too)
         heard = vantage.Heard(service.hearing, now)
         found[number] = vantage.silence(asked, slot.belief.answers, slot.belief.stalled, seen, heard)
@@ -262,7 +286,7 @@ def _silences(service: ServiceState, now: float) -> dict[int, vantage.Silence]:
 
 def answered(service: ServiceState, slot: SlotState, now: float) -> bool:
     """Whether a starting replica has answered all that it is asked, and on a port of its own."""
-    rules, replica, belief = service.rules, slot.replica, slot.belief
+    rules, replica, belief = service.rules_of(slot), slot.replica, slot.belief
     if replica is None or slot.exited:
         return False
     for check in rules.service.asked:
@@ -291,7 +315,7 @@ def in_flight(service: ServiceState, replica: Replica) -> int | None:
 
 
 def _standing(service: ServiceState, slot: SlotState, silence: vantage.Silence | None, now: float) -> Standing:
-    replica = slot.replica
+    replica, rules = slot.replica, service.rules_of(slot)
     verdict = judged(service, slot, now, silence)
     state = replica.state if replica is not None else None
     leaving = replica is not None and state in (State.DRAINING, State.ISOLATED)
@@ -301,13 +325,13 @@ def _standing(service: ServiceState, slot: SlotState, silence: vantage.Silence |
         slot.history,
         verdict,
         slot.verdict_since_at,
-        hint=suspect.hint(slot.belief, now, service.rules) if slot.serves else None,
+        hint=suspect.hint(slot.belief, now, rules) if slot.serves else None,
         hears_s=now - service.deaf_at,
-        suspected=state in (State.READY, State.SUSPECT) and suspect.suspected(slot.belief, now, service.rules),
+        suspected=state in (State.READY, State.SUSPECT) and suspect.suspected(slot.belief, now, rules),
         conviction=slot.conviction,
         acquitted=state is State.ISOLATED
         and slot.conviction is not None
-        and readmit.acquits(slot.belief, slot.conviction, slot.history.relapses, now, service.rules),
+        and readmit.acquits(slot.belief, slot.conviction, slot.history.relapses, now, rules),
         view=silence.view if silence is not None else None,
         blind=silence is not None and silence.together and not silence.counts,
         failing_share=traffic.failing_share(slot.belief.seen, now) if slot.live else None,
@@ -316,7 +340,7 @@ def _standing(service: ServiceState, slot: SlotState, silence: vantage.Silence |
         asked_lately=slot.belief.seen.tallies[1].requests,
         idle_s=_idle_s(service, slot, now),
         failing=sampled.failing(slot.belief.endpoints, now) if slot.serves else (),
-        filling=suspect.filling(slot.belief, service.rules) if slot.serves or state is State.DRAINING else None,
+        filling=suspect.filling(slot.belief, rules) if slot.serves or state is State.DRAINING else None,
         clock_ahead_s=suspect.clock_ahead_s(slot.belief) if slot.live else None,
         stopped_s=slot.belief.kernel.forgiven_s + process.stopped_s(slot.belief.kernel),
         answered=state is State.STARTING and answered(service, slot, now),
@@ -354,42 +378,3 @@ def _idle_s(service: ServiceState, slot: SlotState, now: float) -> float | None:
     served_since_at = max(at for at in (slot.ready_at, slot.history.readmitted_at, 0.0) if at is not None)
     seen_at = slot.belief.seen.at
     return max(0.0, service.backend_at - max(served_since_at, seen_at if seen_at is not None else 0.0))
-
-
-def room_left(service: ServiceState) -> str:
-    """What to tell of the disk that the service writes to; empty while there is room."""
-    return space.sentence(service.filled, service.rules.service.directory)
-
-
-def expiring(service: ServiceState, wall: float) -> str:
-    """What to tell of a certificate that the service's replicas show and that ends soon; empty otherwise."""
-    shown = [
-        (asked.certificate_until, asked.check)
-        for slot in service.slots.values()
-        if slot.live
-        for asked in slot.belief.asked.values()
-        if asked.certificate_until is not None
-    ]
-    until, check = min(shown, default=(float("inf"), ""))
-    return notice.expiring(until - wall, check)
-
-
-def deadly_request(service: ServiceState, now: float) -> Deadly | None:
-    """The endpoint whose requests seem to end the replicas that get them, if there is one."""
-    asked = 1 if service.desired.service.one_active else service.desired.replicas
-    return deadly.judge(service.deaths, asked, now)
-
-
-def undecided(service: ServiceState) -> str:
-    """What to tell when the replicas' data differ and no side has a majority; empty otherwise."""
-    declared = service.rules.service.digest
-    return digest.undecided(service.digests, declared.label) if declared is not None else ""
-
-
-def retry_spent(service: ServiceState, now: float) -> retry.Spent:
-    """Requests and retries of the last `retry.SPAN_S` seconds."""
-    while service.spent and service.spent[0][0] < now - retry.SPAN_S:
-        service.spent.popleft()
-    requests = sum(requests for _, requests, _ in service.spent)
-    retries = sum(retries for _, _, retries in service.spent)
-    return retry.Spent(requests, retries, service.retries_off_since_at)

@@ -26,11 +26,11 @@ class Phase(StrEnum):
     GOING_BACK = "going back"  # it gets no traffic any more, and its replicas are drained and ended
     DONE = "done"  # it stays
     ROLLED_BACK = "rolled back"  # the release before serves, and nothing runs of the new one
-    ABORTED = "aborted"  # the same, because somebody wanted it
+    ABORTED = "aborted"  # the same, because somebody wanted it while it was on trial
 
 
 UNDER_WAY = frozenset({Phase.STARTING, Phase.TESTING, Phase.SHARING})
-"""The release before is the one that counts, and a second deploy is refused."""
+"""The new release is on trial, and the one before is the one that counts."""
 ENDED = frozenset({Phase.DONE, Phase.ROLLED_BACK, Phase.ABORTED})
 
 
@@ -85,6 +85,8 @@ class Rollout:
     new: Arm
     strategy: Strategy
     steps: tuple[Step, ...]
+    replicas: int
+    """How many of the new release there are in the end."""
     phase: Phase = Phase.STARTING
     step: int = -1
     """Index of the step of `steps` that it is in; -1: before the first."""
@@ -97,19 +99,23 @@ class Rollout:
     """When it was done, rolled back or aborted."""
     attempt: int = 1
     """2: evidence of a short burst took the traffic off it once, and a fresh replica is tried."""
-    fresh: int = 0
-    """How often the replicas of the new arm were replaced for another attempt: part of their generation."""
     tested: bool = False
     """The tests of the present phase have passed."""
     skip: bool = False
     """Somebody wants no more waiting (`perdure promote-release`)."""
+    back: bool = False
+    """It goes back to an earlier release by command: it is not compared, and not watched afterwards."""
     observe: bool = False
     """All verdicts are told, and none is acted on."""
     group: tuple[str, ...] = ()
     """Services that are deployed together with this one: all or none."""
     message: str = ""
+    usual: float | None = None
+    """Which share of the requests failed while it was let in: more afterwards is a reason to compare again."""
     ended_for: str = ""
     """Why it was rolled back, or aborted: one sentence."""
+    aborted: bool = False
+    """It goes back because somebody wanted it."""
     numbers: tuple[tuple[str, float], ...] = ()
     """The numbers behind the last verdict: requests, failures, e-value."""
     capsule: tuple[str, ...] = field(default=(), repr=False)
@@ -123,6 +129,19 @@ class Rollout:
     def under_way(self) -> bool:
         """Whether the new release is still on trial."""
         return self.phase in UNDER_WAY
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the new replicas take the slots of the old ones."""
+        return self.strategy is Strategy.ROLLING
+
+    @property
+    def holds(self) -> bool:
+        """Whether a verdict is told and not acted on: it is only observed, or the release before cannot read the data
+        that it has written since it took over.
+        """
+        untouched = self.phase in (Phase.STARTING, Phase.TESTING)
+        return self.observe or (self.new.service.deploy.breaks_data and not untouched)
 
     @property
     def share(self) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from perdure.model.owner import Handover
+from perdure.model.release import ENDED, Arm, Phase, Rollout
 from perdure.model.replica import LIVE, SERVING, Replica, Slot, State
 from perdure.model.rollback import Rollback
 from perdure.model.service import Service
@@ -20,7 +21,12 @@ class Desired:
 
     service: Service
     release: str
+    """The one that counts: on trial or not, the other one of a rollout is in `rollout`."""
     replicas: int
+    placed: tuple[int, ...] = ()
+    """The slots of its replicas, where a rollout has given it others than 1 to `replicas`."""
+    rollout: Rollout | None = None
+    """The last deploy, and where it is."""
     generation: int = 1
     """Replicas of an older generation are replaced, one after the other."""
     slot_generations: tuple[tuple[int, int], ...] = ()
@@ -34,6 +40,46 @@ class Desired:
     drained: tuple[int, ...] = ()
     """Slots that get no traffic because a person said so."""
     stopped: bool = False
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The slots of the release that counts."""
+        return self.placed or tuple(range(1, self.replicas + 1))
+
+    @property
+    def other(self) -> Arm | None:
+        """The other release of a rollout, while it has slots: on trial, on its way out, or ready for the way back."""
+        if self.rollout is None or self.rollout.phase in ENDED:
+            return None
+        arm = self.rollout.old if self.release == self.rollout.new.release else self.rollout.new
+        return arm if arm.slots else None
+
+    @property
+    def slots(self) -> tuple[int, ...]:
+        """All slots that should have a replica, of either release."""
+        if self.stopped:
+            return ()
+        other = self.other
+        return tuple(sorted({*self.numbers, *(other.slots if other is not None else ())}))
+
+    def arm_of(self, number: int) -> Arm:
+        """Which release belongs into a slot."""
+        other = self.other
+        return other if other is not None and number in other.slots else Arm(self.release, self.service, self.numbers)
+
+    def service_of(self, release: str) -> Service:
+        """What a release was declared as; the present declaration for one that has no part in a rollout."""
+        if self.rollout is not None and release != self.release:
+            for arm in (self.rollout.old, self.rollout.new):
+                if arm.release == release:
+                    return arm.service
+        return self.service
+
+    @property
+    def shares(self) -> bool:
+        """Whether two releases share the traffic, or may have to in the next moment."""
+        rollout = self.rollout
+        return rollout is not None and rollout.phase not in {*ENDED, Phase.WATCHING} and not rollout.in_place
 
     @property
     def serving(self) -> int:
@@ -51,12 +97,12 @@ class Desired:
 
     def wants(self, number: int) -> bool:
         """Whether there should be a replica in slot `number`."""
-        return not self.stopped and number <= self.replicas
+        return number in self.slots
 
     def outdated(self, replica: Replica) -> bool:
         """Whether a replica must be replaced: another release, or started before the last restart command."""
         number = replica.slot.number
-        return replica.release != self.release or replica.generation < self.generation_of(number)
+        return replica.release != self.arm_of(number).release or replica.generation < self.generation_of(number)
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,8 @@ class Answered(NamedTuple):
     """How often it was sent; after the first time mostly to another replica."""
     stands_for: int
     """How many requests like it this line stands for; a failed one (5xx) stands for itself."""
+    client: str = ""
+    """Its address: the peer's, or the one that a trusted proxy has seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,8 @@ class BackendSpec:
 
     service: Service
     servers: int
+    by_weight: bool = False
+    """Requests are dealt out exactly by the weights of the servers, rather than to the one with the fewest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from perdure.model.service import Address
 from perdure.model.traffic import WEIGHT, Admin, Backend, BalancerChange, CloseServer, PutServer, Server, WeighServer
 
 SERVERS_MIN = 4
+WEIGHT_MAX = 256
 TRIAL_WEIGHTS = ((3.0, 10), (6.0, 25), (9.0, 50))
 """Until so many seconds after its readmission a replica weighs so much; HAProxy heeds it when it has several requests
 at a time.
@@ -61,8 +62,10 @@ def decide(backend: Backend, members: Sequence[Member]) -> Plan:
         if member.port in known:
             additions += _correct(backend.service, known[member.port], member)
         elif member.admin is Admin.READY and free:
-            address = Address(REPLICA_HOST, member.port)
-            additions.append(PutServer(backend.service, free.pop(0).name, address, Admin.READY))
+            address, name = Address(REPLICA_HOST, member.port), free.pop(0).name
+            # Before it is in: whoever had this server before may have weighed something else.
+            additions.append(WeighServer(backend.service, name, member.weight))
+            additions.append(PutServer(backend.service, name, address, Admin.READY))
         elif member.admin is Admin.READY:
             short = True
     return Plan((*removals, *additions), short)
@@ -73,6 +76,17 @@ def weight(readmitted_s: float | None) -> int:
     if readmitted_s is None:
         return WEIGHT
     return next((share for until_s, share in TRIAL_WEIGHTS if readmitted_s < until_s), WEIGHT)
+
+
+def shares(share: float, new: int, old: int) -> tuple[int, int]:
+    """What each replica of two releases weighs (0 to `WEIGHT_MAX`), so that the `new` ones together get `share` (0 to
+    1) of the requests; a release that is alone gets everything, unless its share is none.
+    """
+    if share <= 0.0 or share >= 1.0 or not new or not old:
+        return (0 if share <= 0.0 else WEIGHT), (0 if share >= 1.0 and new else WEIGHT)
+    ratio = share / new / ((1.0 - share) / old)
+    heavier = WEIGHT_MAX / max(1.0, ratio)
+    return max(1, round(ratio * heavier)), max(1, round(heavier))
 
 
 def applied(backend: Backend, changes: Sequence[BalancerChange]) -> Backend:

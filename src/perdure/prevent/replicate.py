@@ -3,10 +3,8 @@
 Intuition: compare desired with actual, slot by slot, and take the one step that is due; the next step is decided from
 what came of it. Serving replicas leave in three steps (drain, end, begin anew), all others in two. Of the serving ones
 only one is replaced at a time, and only while every other slot serves, so a rolling restart never costs more than one
-replica of capacity. A replica that does not serve anyway is replaced at once. A new release must prove itself: its
-replicas serve for some seconds before the next one is replaced, long enough for requests of clients to show what no
-check does. When it fails on all replicas that run it, and the one before on none, the release is to blame (scope
-*release*): the change waits, and somebody is told.
+replica of capacity. A replica that does not serve anyway is replaced at once. Which release belongs into which slot is
+what a rollout says (`recover.roll_out`); here a slot only gets what it should have.
 
 Hard cases: the only replica of a service (its requests wait in the balancer), an interrupted rolling restart (the
 generation is stored, so it goes on), a slot that was drained by a person (it stays out until undrained).
@@ -16,14 +14,10 @@ Rejected: starting the new replica before the old one has ended; two processes o
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from perdure.model.decision import Advance, Begin, Change, Decision, End, Note
-from perdure.model.event import Fact, Severity
+from perdure.model.decision import Advance, Begin, Change, Decision, End
 from perdure.model.replica import Event, State
 from perdure.model.service import Standby
 from perdure.model.standing import Desired, Standing
-
-PROVEN_S = 5.0
-"""A replica of a new release serves for so long before the next one is replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +36,11 @@ class Room:
 def decide(desired: Desired, standings: Sequence[Standing], room: Room, now: float) -> list[Decision]:
     """The steps that are due now, at most one for each slot."""
     decisions = [_slot(desired, standing, room, now) for standing in standings]
-    decisions.append(_roll(desired, standings, now))
-    decisions.append(_blame(desired, standings))
+    decisions.append(_roll(desired, standings))
     return [decision for decision in decisions if decision is not None]
 
 
-def next_step_at(desired: Desired, standings: Sequence[Standing], room: Room, now: float) -> float:
+def next_step_at(desired: Desired, standings: Sequence[Standing], room: Room) -> float:
     """The earliest instant at which time alone makes a step due."""
     instants = [float("inf")]
     for standing in standings:
@@ -58,10 +51,6 @@ def next_step_at(desired: Desired, standings: Sequence[Standing], room: Room, no
             if not (desired.wants(number) or number in room.stays) or number not in room.runs:
                 continue
             instants.append(_start_at(desired, standing))
-        elif standing.replica is not None and standing.state_is(State.READY):
-            proven_at = standing.replica.since_at + PROVEN_S
-            if proven_at > now and _of(desired, standing) and _changes_release(desired, standings):
-                instants.append(proven_at)
     return min(instants)
 
 
@@ -121,18 +110,14 @@ def _drain(desired: Desired, standing: Standing, now: float) -> Decision | None:
     return None
 
 
-def _roll(desired: Desired, standings: Sequence[Standing], now: float) -> Decision | None:
-    """Start replacing one outdated serving replica, if every other wanted slot serves (or is drained by command), and
-    those of a new release have proven themselves.
-    """
+def _roll(desired: Desired, standings: Sequence[Standing]) -> Decision | None:
+    """Start replacing one outdated serving replica, if every other wanted slot serves (or is drained by command)."""
     wanted = [standing for standing in standings if desired.wants(standing.slot.number)]
     outdated = [one for one in wanted if one.serving and one.replica is not None and desired.outdated(one.replica)]
     if not outdated:
         return None
     present = [one for one in wanted if one.slot.number not in desired.drained]
     if not all(one.serving or _stands_by(desired, one) for one in present):
-        return None
-    if _changes_release(desired, outdated) and not all(_proven(one, now) for one in present if _of(desired, one)):
         return None
     first = outdated[0]
     return _decision("P08", first, "is replaced: it is drained", Advance(first.slot, Event.DRAIN_WANTED))
@@ -145,42 +130,6 @@ def _stands_by(desired: Desired, standing: Standing) -> bool:
     if desired.service.standby is Standby.COLD:
         return not standing.live
     return standing.state_is(State.PASSIVE) and standing.replica is not None and not desired.outdated(standing.replica)
-
-
-def _of(desired: Desired, standing: Standing) -> bool:
-    return standing.replica is not None and standing.replica.release == desired.release
-
-
-def _changes_release(desired: Desired, standings: Sequence[Standing]) -> bool:
-    """Whether some that serve are of another release than what is wanted."""
-    return any(one.serving and not _of(desired, one) for one in standings)
-
-
-def _proven(standing: Standing, now: float) -> bool:
-    assert standing.replica is not None
-    return standing.state_is(State.READY) and now - standing.replica.since_at >= PROVEN_S
-
-
-def _blame(desired: Desired, standings: Sequence[Standing]) -> Decision | None:
-    """Tell that the new release fails where the one before does not."""
-    new = [one for one in standings if _of(desired, one)]
-    old = [one for one in standings if one.live and one.replica is not None and not _of(desired, one)]
-    if not new or not old or not all(_ill(one) for one in new) or any(_ill(one) for one in old):
-        return None
-    before = old[0].replica
-    assert before is not None
-    sentence = (
-        f"the release {desired.release} fails on all replicas that run it ({len(new)}), {before.release} on none of"
-        f" {len(old)}: the change waits for it; to go back, put the file back and `perdure reload`"
-    )
-    facts: dict[str, Fact] = {"release": desired.release, "failing": len(new), "before": before.release}
-    return Decision("P15", desired.service.name, sentence, Note("release"), facts, Severity.ALARM)
-
-
-def _ill(standing: Standing) -> bool:
-    """Whether a replica was convicted, or does not serve after one of the same release has failed in its slot."""
-    convicted = standing.conviction is not None or (standing.serving and standing.verdict is not None)
-    return convicted or (standing.history.failures > 0 and not standing.serving)
 
 
 def _drained(desired: Desired, standing: Standing, now: float) -> bool:

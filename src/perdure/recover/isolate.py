@@ -67,6 +67,20 @@ def decide(standings: Sequence[Standing], replicas: int, shared: Shared) -> list
     return decisions + [_common(service, one, serving) for one in worst.values()]
 
 
+def on_trial(standings: Sequence[Standing], shared: frozenset[Sign]) -> list[Decision]:
+    """The same for a release beside the one that counts: that one has the capacity, so no floor holds anybody."""
+    decisions: list[Decision] = []
+    for standing in standings:
+        verdict = standing.verdict
+        if standing.state_is(State.ISOLATED) and standing.acquitted and standing.conviction is not None:
+            decisions.append(_readmit(standing))
+        elif standing.serving and verdict is None:
+            decisions += _suspect(standing)
+        elif standing.serving and verdict is not None and verdict.sign not in shared:
+            decisions.append(_isolate(standing, verdict))
+    return decisions
+
+
 def undecided(service: str, sentence: str) -> list[Decision]:
     """Tell that the replicas' data differ and no side has a majority; `sentence` is empty when that is not so."""
     if not sentence:

@@ -75,7 +75,7 @@ class CommandsSurvive(Watcher):
                     if desired.replicas != command.argument:
                         self._lost(world, f"{name} was scaled to {command.argument}, {desired.replicas} are wanted")
                 case "drain" if not any(one.verb in ("undrain", "scale", "apply") for one in later):
-                    if int(number) not in desired.drained and int(number) <= desired.replicas:
+                    if int(number) not in desired.drained and int(number) in desired.slots:
                         self._lost(world, f"{command.target} was drained, and is not")
                 case "undrain" if not any(one.verb == "drain" for one in later):
                     if int(number) in desired.drained:

@@ -4,7 +4,9 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
-from perdure.control.controller import Controller
+from perdure.control import release_records
+from perdure.control.assemble import Desk
+from perdure.control.releasing import Wishes
 from perdure.model.service import Deployment, Service
 from perdure.sim.step import Step
 from perdure.sim.world import PORTS, Command, World
@@ -28,23 +30,30 @@ def do(world: World, step: Step) -> None:
         world.note("act", f"{verb} {target} {argument}: {problem or 'acknowledged'}")
 
     world.note("act", f"a user asks: {verb} {target} {argument}")
-    if not world.daemon.ask(lambda controller: _call(world, controller, verb, target, argument), done):
+    if not world.daemon.ask(lambda desk: _call(world, desk, verb, target, argument), done):
         world.note("act", "nobody answers")
         world.commands.append(Command(verb, target, argument, asked_at, None))
 
 
-def _call(
-    world: World, controller: Controller, verb: str, target: str, argument: int
-) -> Coroutine[Any, Any, list[str]]:
+def _call(world: World, desk: Desk, verb: str, target: str, argument: int) -> Coroutine[Any, Any, list[str]]:
+    controller = desk.controller
     calls: dict[str, Callable[[], Coroutine[Any, Any, list[str]]]] = {
         "restart": lambda: controller.restart(target),
         "restart slot": lambda: controller.restart(target),
         "drain": lambda: controller.drain(target),
         "undrain": lambda: controller.undrain(target),
         "scale": lambda: controller.scale(target, argument),
-        "apply": lambda: controller.apply(Deployment(tuple(world.services.values()), PORTS)),
+        "apply": lambda: _applied(world, desk, target),
     }
     return calls[verb]()
+
+
+async def _applied(world: World, desk: Desk, name: str) -> list[str]:
+    """What a user does after editing the file: deploy what is another release, and reload what is not."""
+    runs = (await desk.controller.read(name)).service
+    if release_records.same(runs, world.services[name]):
+        return await desk.controller.apply(Deployment(tuple(world.services.values()), PORTS))
+    return await desk.releasing.deploy(world.services, [name], Wishes(force=True))
 
 
 def _edit(world: World, step: Step) -> None:

@@ -17,8 +17,7 @@ import structlog
 
 from perdure.control import adopt, assemble, follow, journal
 from perdure.control.agent import Agent
-from perdure.control.controller import Controller
-from perdure.control.going_back import Rollbacks
+from perdure.control.assemble import Desk
 from perdure.control.surroundings import Surroundings
 from perdure.model.errors import PerdureError
 from perdure.model.event import Event
@@ -26,6 +25,7 @@ from perdure.model.replica import Slot
 from perdure.model.service import Deployment
 from perdure.ports.role import Duty
 from perdure.sim.balancer import Front, SimulatedBalancer
+from perdure.sim.bundles import NoBundles
 from perdure.sim.clock import SimulatedClock
 from perdure.sim.keeper import SimulatedKeeper, SimulatedShelf
 from perdure.sim.kernel import Behaviour, Kernel
@@ -61,13 +61,12 @@ class Machine:
 
 @dataclass(slots=True)
 class SimulatedDaemon:
-    """One daemon after the other; `agent`, `controller` and `rollbacks` are None until one has taken over."""
+    """One daemon after the other; `agent` and `desk` are None until one has taken over."""
 
     machine: Machine
     life: Life | None = None
     agent: Agent | None = None
-    controller: Controller | None = None
-    rollbacks: Rollbacks | None = None
+    desk: Desk | None = None
     frozen: bool = False
     ready_at: float | None = None
     """Since when the present one works undisturbed; None: there is none, or it is stopped."""
@@ -86,7 +85,7 @@ class SimulatedDaemon:
         self._number += 1
         self.machine.note(f"daemon {self._number} starts")
         life = Life(self._number, self._burnt)
-        self.life, self.agent, self.controller, self.rollbacks, self.frozen = life, None, None, None, False
+        self.life, self.agent, self.desk, self.frozen = life, None, None, False
         self._spawn(life, self._serve(life), "daemon")
 
     def kill(self) -> None:
@@ -111,11 +110,11 @@ class SimulatedDaemon:
             if self.life.alive:
                 self.ready_at = self.machine.loop.time()
 
-    def ask(self, command: Callable[[Controller], Coroutine[Any, Any, object]], done: Callable[[str], None]) -> bool:
+    def ask(self, command: Callable[[Desk], Coroutine[Any, Any, object]], done: Callable[[str], None]) -> bool:
         """Let a user's command reach the daemon; `done` gets the outcome: empty when it was acknowledged."""
-        if self.life is None or not self.life.alive or self.controller is None or self.frozen:
+        if self.life is None or not self.life.alive or self.desk is None or self.frozen:
             return False
-        self._spawn(self.life, _commanded(command(self.controller), done), "command")
+        self._spawn(self.life, _commanded(command(self.desk), done), "command")
         return True
 
     async def _serve(self, life: Life) -> None:
@@ -132,20 +131,21 @@ class SimulatedDaemon:
             SimulatedRoles(machine.kernel, life, machine.roles),
             SimulatedKeeper(machine.states, machine.clock, life.act),
             machine.random.random,
+            NoBundles(),
+            lambda service: None,
         )
         deployment = machine.deployment()
         agent = assemble.agent(parts, deployment.ports, Surroundings())
-        controller = Controller(store, machine.clock.wall)
+        desk = assemble.desk(agent, parts)
         try:
             revision = await adopt.adopt(agent, store)
-            await controller.apply(deployment, starting=True)
+            await desk.controller.apply(deployment, starting=True)
         except PerdureError as error:
             machine.note(f"daemon {life.number} gives up: {error.sentence}")
             machine.loop.outside(self.kill)
             machine.loop.outside(lambda: machine.loop.call_later(START_AGAIN_S, self.start))
             return
-        rollbacks = Rollbacks(agent.preserver, controller, agent.learned)
-        self.agent, self.controller, self.rollbacks = agent, controller, rollbacks
+        self.agent, self.desk = agent, desk
         self.ready_at = machine.loop.time()
         for name, job in {
             "follow what is wanted": follow.follow(agent, store, revision),
@@ -158,7 +158,8 @@ class SimulatedDaemon:
             "turn the loop": agent.run(),
             "keep the terms": agent.owners.run(),
             "preserve state": agent.preserver.run(),
-            "watch what goes back": rollbacks.run(),
+            "carry out rollouts": desk.rollouts.run(),
+            "watch what goes back": desk.rollbacks.run(),
         }.items():
             self._spawn(life, job, name)
 
@@ -187,7 +188,7 @@ class SimulatedDaemon:
     def _bury(self, life: Life) -> None:
         loop = self.machine.loop
         if self.life is life:
-            self.agent, self.controller, self.rollbacks, self.frozen, self.ready_at = None, None, None, False, None
+            self.agent, self.desk, self.frozen, self.ready_at = None, None, False, None
             self.machine.front.held = False
             current = self.machine.front.current
             if current is None or not current.alive:

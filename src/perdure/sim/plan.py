@@ -5,12 +5,13 @@ The steps come in random phases; after the last one there is a quiet tail in whi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
+from perdure.model import deploy
 from perdure.model.check import Check, CheckKind
 from perdure.model.service import Address, Restart, Service
-from perdure.prevent import replicate
+from perdure.recover import roll_out
 from perdure.sim.commands import REPLICAS_MAX, VERBS
 from perdure.sim.faults import ports_taken
 from perdure.sim.step import Step
@@ -64,6 +65,18 @@ BETWEEN_SHARE = 0.3
 """In so many plans the network fails as well; a generator of its own leaves the others what they are."""
 
 
+DEPLOY = deploy.Deploy(
+    steps=(deploy.Step(0.25, 3.0), deploy.Step(0.5, 3.0)),
+    bake_s=3.0,
+    stable_s=1.0,
+    exposure=0,
+    watch_s=6.0,
+    warm_s=3.0,
+    deadline_s=30.0,
+)
+"""Rollouts in minutes would be all that a run of a minute sees."""
+
+
 @dataclass(frozen=True, slots=True)
 class Traffic:
     """The clients of one service: requests a second, the share of slow ones, and how long the others take."""
@@ -99,6 +112,10 @@ def drawn(seed: int) -> Plan:
     """The plan of a seed."""
     random = Random(f"plan {seed}")
     services = [_service(name, random) for name in ("web", "api", "worker")[: random.choice((1, 1, 2, 2, 3))]]
+    deploys = Random(f"deploys {seed}")
+    services = [
+        replace(one, deploy=replace(DEPLOY, strategy=deploys.choice(list(deploy.Strategy)))) for one in services
+    ]
     boot_s = {one.name: random.choice((0.2, 0.5, 0.5, 1.5, 8.0)) for one in services}
     traffic = {
         one.name: Traffic(random.choice((0.5, 5.0, 20.0, 40.0)), random.choice((0.0, 0.02)))
@@ -126,11 +143,12 @@ def _blinds_both(steps: Sequence[Step]) -> bool:
 
 def _settle_s(steps: Sequence[Step], boot_s: float) -> float:
     """A rolling restart takes its time: each replica is drained, ended, and boots, and one of a new release proves
-    itself.
+    itself. What comes after the last replica of a rollout, and how long one may last that gets nowhere, is in DEPLOY.
     """
     rolls = sum(1 for step in steps if step.what in ("restart", "apply"))
     releases = sum(1 for step in steps if step.what == "apply")
-    one_after_the_other_s = REPLICAS_MAX * (rolls * (1.2 * boot_s + ROLL_S) + releases * replicate.PROVEN_S)
+    proving_s = REPLICAS_MAX * roll_out.PROVEN_S + DEPLOY.deadline_s + DEPLOY.watch_s
+    one_after_the_other_s = REPLICAS_MAX * rolls * (1.2 * boot_s + ROLL_S) + releases * proving_s
     taken_s = TAKEN_S * sum(ports_taken(step) for step in steps if step.what == "F43")
     return SETTLE_S + 2.0 * boot_s + one_after_the_other_s + taken_s
 

@@ -51,6 +51,8 @@ class SimulatedServer:
     redispatches: int = 0
     responses: int = 0
     weight: int = WEIGHT
+    credit: int = 0
+    """What it is owed when requests are dealt out by weight."""
     check_at: float = 0.0
     check_fails: int = 0
     asking: bool = False
@@ -58,7 +60,7 @@ class SimulatedServer:
     @property
     def open(self) -> bool:
         """Whether it gets new requests."""
-        return self.admin is Admin.READY and self.up
+        return self.admin is Admin.READY and self.up and self.weight > 0
 
     @property
     def busy(self) -> float:
@@ -98,6 +100,7 @@ class SimulatedBackend:
     servers: list[SimulatedServer]
     retry_allowed: bool = True
     epoch: int = 0
+    by_weight: bool = False
     waiting: deque[Request] = field(default_factory=deque)
     turn: int = 0
 
@@ -108,12 +111,14 @@ class SimulatedBackend:
 
     def choose(self, avoid: SimulatedServer | None) -> SimulatedServer | None:
         """The open server with the fewest requests, in turns; the one that just failed the request only if alone."""
+        if self.by_weight:
+            return self._dealt(avoid)
         servers = self.servers
         count = len(servers)
         best: SimulatedServer | None = None
         for step in range(count):
             server = servers[(self.turn + step) % count]
-            if not server.up or server.admin is not Admin.READY or server is avoid or self.full(server):
+            if not server.open or server is avoid or self.full(server):
                 continue
             if best is None or server.busy < best.busy:
                 best = server
@@ -121,6 +126,18 @@ class SimulatedBackend:
             self.turn = (servers.index(best) + 1) % count
         elif avoid is not None and avoid.open and avoid in servers and not self.full(avoid):
             best = avoid
+        return best
+
+    def _dealt(self, avoid: SimulatedServer | None) -> SimulatedServer | None:
+        """The open server that is owed most: smooth weighted round robin."""
+        able = [one for one in self.servers if one.open and not self.full(one)]
+        able = [one for one in able if one is not avoid] or able
+        if not able:
+            return None
+        for one in able:
+            one.credit += one.weight
+        best = max(able, key=lambda one: one.credit)
+        best.credit -= sum(one.weight for one in able)
         return best
 
     def shown(self) -> Backend:
@@ -143,8 +160,8 @@ def started(spec: BackendSpec, before: SimulatedBackend | None) -> SimulatedBack
     """A backend of a new process: all servers in MAINT; the switch for retries is kept."""
     servers = [SimulatedServer(f"s{number}") for number in range(1, spec.servers + 1)]
     if before is None:
-        return SimulatedBackend(spec.service, servers)
-    return SimulatedBackend(spec.service, servers, before.retry_allowed, before.epoch)
+        return SimulatedBackend(spec.service, servers, by_weight=spec.by_weight)
+    return SimulatedBackend(spec.service, servers, before.retry_allowed, before.epoch, spec.by_weight)
 
 
 def normal(spec: BackendSpec) -> BackendSpec:

@@ -6,6 +6,7 @@ A pure comparison, used by the checkers and by scenarios that wait for full stre
 from collections.abc import Iterator
 
 from perdure.control import persist
+from perdure.model.release import ENDED
 from perdure.model.replica import SERVING, State
 from perdure.model.service import Standby
 from perdure.model.standing import Desired
@@ -22,9 +23,11 @@ def complaints(world: World) -> list[str]:
     records = world.shelf.snapshot(persist.SERVICES).records
     for record in records.values():
         desired = persist.read_desired(record.value)
-        wanted += 1 if _cold(desired) else desired.replicas
-        for number in range(1, desired.replicas + 1):
+        wanted += 1 if _cold(desired) else len(desired.slots)
+        for number in desired.slots:
             found += _slot(world, desired, number)
+        if desired.rollout is not None and desired.rollout.phase not in ENDED:
+            found.append(f"the rollout of {desired.rollout.new.release} is {desired.rollout.phase.value}")
         found += _servers(world, desired)
     living = world.kernel.living()
     if len(living) != wanted:

@@ -17,7 +17,7 @@ LINE_BYTES = 1024
 KEPT = 10_000
 """Lines between two readings beyond which the rest is let go: a storm of errors says the same with fewer."""
 BATCH = 64
-FIELDS = 10
+FIELDS = 11
 
 THINNED = 8
 """Of good requests one of this many is logged, and again of those, each time the rate is this many times higher."""
@@ -85,16 +85,16 @@ def stands_for(rate: int, below: int) -> int:
 
 
 def parse(line: bytes) -> Answered | None:
-    """Read `SERVICE PORT STATUS RESPONSE_MS STATE RETRIES RATE ALL_LOGGED_BELOW METHOD PATH`; None when no replica was
-    asked, the client gave up, or it is no such line.
+    """Read `SERVICE PORT STATUS RESPONSE_MS STATE RETRIES RATE ALL_LOGGED_BELOW CLIENT METHOD PATH`; None when no
+    replica was asked, the client gave up, or it is no such line.
     """
     fields = line.rstrip().decode("utf-8", "replace").split(" ", FIELDS - 1)
     if len(fields) != FIELDS:
         return None
-    service, port, status, response_ms, state, retries, rate, below, method, path = fields
+    service, port, status, response_ms, state, retries, rate, below, client, method, path = fields
     again = retries.removeprefix("+")  # a plus says that the last try went to another server
     if not all(one.isdecimal() for one in (port, status, again, rate, below)) or state.startswith("C"):
         return None
     taken_ms = int(response_ms) if response_ms.isdecimal() else None
     stands = stands_for(int(rate), int(below))
-    return Answered(service, int(port), method, path, int(status), taken_ms, 1 + int(again), stands)
+    return Answered(service, int(port), method, path, int(status), taken_ms, 1 + int(again), stands, client)

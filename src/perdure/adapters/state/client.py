@@ -8,6 +8,7 @@ abandons it: then the process is killed. It is killed too when somebody is in a 
 
 import asyncio
 import os
+import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
@@ -186,8 +187,9 @@ class Worker:
 
     def _kill(self, process: Process) -> None:
         self._killed = process  # it may answer once more, and is asked nothing any more
+        # Not `process.kill`: asyncio's asks first whether it has ended, and so takes its exit code from who waits.
         with suppress(ProcessLookupError):
-            process.kill()
+            os.kill(process.pid, signal.SIGKILL)
 
 
 class Shelves:

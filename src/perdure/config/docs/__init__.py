@@ -19,6 +19,7 @@ _ORDER = (
     "state",
     "retry",
     "restart",
+    "deploy",
     "limits",
     "env",
     "log",

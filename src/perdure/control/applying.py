@@ -1,0 +1,120 @@
+"""From what the file declares to what is wanted: what applies at once, and what would be another release. Pure.
+
+`controller` writes what this makes. Replicas, checks, limits, retries and the like apply to what runs; another command,
+environment or set of files is another release, and only `perdure deploy` lets it in.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from perdure.control import persist, release_records
+from perdure.model.errors import ConflictError, RefusedError
+from perdure.model.release import UNDER_WAY, Phase, number_of
+from perdure.model.rollback import Outcome
+from perdure.model.service import Deployment, Service
+from perdure.model.standing import Desired
+from perdure.ports.store import Record
+
+MOVING = frozenset({*UNDER_WAY, Phase.RECALLED, Phase.GOING_BACK})
+
+
+def refuse(known: Mapping[str, Record], deployment: Deployment) -> None:
+    """Raise what stands against applying the file: RefusedError for another release of what runs, ConflictError for a
+    change in the middle of a rollout or while data go back.
+    """
+    wanted: dict[str, str] = {}
+    for service in deployment.services:
+        record = known.get(persist.service_key(service.name))
+        if record is None:
+            continue
+        before = persist.read_desired(record.value)
+        differ = release_records.differences(before.service, service)
+        if differ and not before.stopped:
+            wanted[service.name] = ", ".join(differ)
+        elif applied(service, record, 0)[1]:
+            settled(before, service.name)
+            _not_going_back(before, service)
+    if wanted:
+        told = "; ".join(f"{name} ({what})" for name, what in wanted.items())
+        raise RefusedError(f"this would be another release of {told}", f"perdure deploy {' '.join(wanted)}")
+
+
+def applied(service: Service, record: Record | None, last_release: int) -> tuple[Desired, str]:
+    """What is wanted after applying a declared service, and a sentence if that is a change.
+
+    `last_release` is the number of its last release when it was declared before, or 0: its replicas may still be
+    finishing, and a name must not mean two things.
+    """
+    if record is None:
+        release = f"{service.name}@{last_release + 1}"
+        return Desired(service, release, service.replicas), f"{service.name} is new: it is started"
+    before = persist.read_desired(record.value)
+    if before.stopped and not release_records.same(before.service, service):
+        release = f"{service.name}@{next_release(before)}"
+        after = replace(before, service=service, release=release, stopped=False, rollout=None)
+        return scaled(after, service.replicas), f"{service.name} is started as {release}"
+    carried = release_records.kept(before.service, service)
+    after = scaled(replace(before, service=carried, stopped=False), service.replicas)
+    if after == before:
+        return before, ""
+    sentence = f"{service.name} is changed without touching its replicas"
+    if before.stopped:
+        sentence = f"{service.name} is started"
+    elif before.replicas != service.replicas:
+        sentence = f"{service.name} is scaled from {before.replicas} to {service.replicas}"
+    return after, sentence
+
+
+def resumed(after: Desired, before: Desired, service: Service, sentence: str) -> tuple[Desired, str]:
+    """The same for a daemon that has just started."""
+    moving = before.rollout is not None and before.rollout.phase in MOVING
+    if moving and not before.stopped:
+        return before, ""
+    if before.service == after.service and not before.stopped:
+        after, sentence = before, ""
+    return after, sentence
+
+
+def declares_more(before: Desired, service: Service) -> str:
+    """What the file says of a service that runs and is not done; empty: nothing."""
+    differ = release_records.differences(before.service, service)
+    if not differ:
+        return ""
+    what = ", ".join(differ)
+    return f"{service.name} goes on with {before.release}: the file declares another release ({what})"
+
+
+def scaled(desired: Desired, count: int) -> Desired:
+    """The same with another number of replicas; slots that stay keep their numbers."""
+    if count == desired.replicas:
+        return desired
+    slots = desired.numbers[:count]
+    other = desired.other
+    taken = {*slots, *(other.slots if other is not None else ())}
+    free = (number for number in range(1, count + len(taken) + 1) if number not in taken)
+    while len(slots) < count:
+        slots = (*slots, next(free))
+    placed = () if slots == tuple(range(1, count + 1)) else slots
+    drained = tuple(number for number in desired.drained if number in slots)
+    return replace(desired, replicas=count, placed=placed, drained=drained)
+
+
+def settled(desired: Desired, name: str) -> None:
+    """Raise ConflictError while two releases of a service are moving."""
+    rollout = desired.rollout
+    if rollout is not None and rollout.phase in MOVING:
+        sentence = f"the rollout of {rollout.new.release} ({rollout.phase.value}) is not over"
+        raise ConflictError(sentence, f"wait for it, or end it: perdure abort {name}")
+
+
+def next_release(desired: Desired) -> int:
+    """The number of the next release."""
+    tried = [number_of(desired.rollout.new.release)] if desired.rollout is not None else []
+    return max([number_of(desired.release), *tried]) + 1
+
+
+def _not_going_back(before: Desired, service: Service) -> None:
+    last = before.rollback
+    if last is not None and last.outcome is Outcome.OPEN and before.service.state != service.state:
+        sentence = f"{last.name} of {service.name} is being carried out, so its [state] cannot be changed now"
+        raise ConflictError(sentence, f"wait for it: perdure status {service.name}; then: perdure reload")

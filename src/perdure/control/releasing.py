@@ -1,0 +1,274 @@
+"""Commands about releases: deploy, roll back, abort, stop waiting, acknowledge. They write what is wanted, durably.
+
+A deploy makes the releases first (files copied and laid out), then writes the rollouts of all its services in one
+transaction; `rollouts` carries them out from there, whoever dies. A rollback never waits for steps: what is on trial
+loses its traffic in the write that acknowledges the command.
+Neighbours: `controller` for all other commands, `release_records` for the records, `recover.roll_out` for the plan.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from perdure.control import persist, release_records
+from perdure.control.applying import next_release
+from perdure.control.controller import Controller
+from perdure.control.release_records import Records
+from perdure.model import codec
+from perdure.model.deploy import Step, Strategy
+from perdure.model.errors import ConfigError, ConflictError, RefusedError
+from perdure.model.release import ENDED, Arm, Phase, Release, Rollout
+from perdure.model.rollback import Outcome
+from perdure.model.service import Service
+from perdure.model.standing import Desired
+from perdure.ports.clock import Clock
+from perdure.ports.store import Document, Record, Transaction
+from perdure.recover import roll_back, roll_out
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a deploy may be told on the command line."""
+
+    strategy: Strategy | None = None
+    """None: as declared."""
+    message: str = ""
+    observe: bool = False
+    force: bool = False
+    """Also what was rolled back before, and what runs already."""
+
+
+@dataclass(slots=True)
+class Releasing:
+    """Carries out the commands about releases; `clock` stamps what is written."""
+
+    controller: Controller
+    records: Records
+    clock: Clock
+    owner: Callable[[str], int | None]
+    """Which slot of an active-passive service is active; None: none is."""
+
+    async def deploy(self, declared: Mapping[str, Service], names: Sequence[str], wishes: Wishes) -> list[str]:
+        """Begin to let in what the file declares, of these services (none named: of all that differ)."""
+        async with self.records.turn:
+            return await self._deploy(declared, names, wishes)
+
+    async def _deploy(self, declared: Mapping[str, Service], names: Sequence[str], wishes: Wishes) -> list[str]:
+        known = (await self.records.store.read(persist.SERVICES)).records
+        put: dict[str, Document] = {}
+        expect: dict[str, int] = {}
+        begun: list[Rollout] = []
+        for name in names or sorted(declared):
+            record, service = _both(known, declared, name)
+            desired = persist.read_desired(record.value)
+            before = await self.records.of(name)
+            if not (names or wishes.force or await self._differs(desired, service)):
+                continue
+            _may(desired, wishes)
+            draft = await self.records.draft(service, _next(desired, before), wishes.message)
+            _refuse_again(before.get(desired.release), draft, before.values(), wishes)
+            release = await self.records.laid_out(draft)
+            rollout = self._rollout(desired, release, wishes)
+            after = replace(desired, rollout=rollout)
+            put |= {persist.service_key(name): codec.encode(after)} | dict([release_records.document(release)])
+            if desired.release not in before:
+                put |= dict([release_records.document(release_records.assumed(desired))])
+            expect[persist.service_key(name)] = record.revision
+            begun.append(rollout)
+        if not begun:
+            raise RefusedError("nothing differs from what runs", "change the file, or: perdure deploy NAME --force")
+        group = tuple(sorted(one.new.service.name for one in begun)) if len(begun) > 1 else ()
+        for one in begun:
+            key = persist.service_key(one.new.service.name)
+            put[key] = codec.encode(replace(persist.read_desired(put[key]), rollout=replace(one, group=group)))
+        sentences = [f"{one.new.release} is deployed ({one.strategy}), after {one.old.release}" for one in begun]
+        events = [
+            self.controller.event("C10", one.new.service.name, sentence)
+            for one, sentence in zip(begun, sentences, strict=True)
+        ]
+        self.controller.revision = await self.records.store.commit(
+            Transaction(expect, put, events=events, durable=True)
+        )
+        return sentences
+
+    async def roll_back(self, service: str, name: str | None = None) -> list[str]:
+        """Go back to an earlier release at once: without steps, tests or waiting."""
+        desired = await self.controller.read(service)
+        rollout = desired.rollout
+        if rollout is not None and rollout.under_way and name in (None, rollout.old.release, desired.release):
+            return await self.abort(service)
+        releases = await self.records.of(service)
+        target = await self.records.named(service, name) if name else _before(desired, releases)
+        if rollout is not None and rollout.under_way:
+            raise ConflictError(_under_way(rollout), f"perdure abort {service}")
+        if target.name == desired.release:
+            raise RefusedError(f"{target.name} is what runs", f"perdure releases {service}")
+        warm = desired.other
+        if rollout is not None and warm is not None and warm.release == target.name and not rollout.in_place:
+            why = f"{rollout.new.release} is taken back by command"
+            return await self._take_back(service, rollout, why)
+
+        def change(before: Desired) -> Desired:
+            _may(before, Wishes(force=True))
+            begun = self._rollout(before, target, Wishes(), back=True)
+            return replace(before, rollout=begun)
+
+        return await self.controller.change("C11", service, None, change, f"{service} goes back to {target.name}")
+
+    async def abort(self, service: str) -> list[str]:
+        """End a rollout that is on trial: the release before keeps everything."""
+        rollout = (await self.controller.read(service)).rollout
+        if rollout is None or not rollout.under_way:
+            sentence = f"nothing of {service} is on trial"
+            raise RefusedError(sentence, f"to go back to the release before: perdure rollback {service}")
+        return await self._take_back(service, rollout, "somebody aborted it")
+
+    async def promote(self, service: str) -> list[str]:
+        """Wait no more: each step of the rollout goes on as soon as its replicas serve and its tests have passed."""
+
+        def change(desired: Desired) -> Desired:
+            if desired.rollout is None or not desired.rollout.under_way:
+                raise RefusedError(f"nothing of {service} is on trial", f"perdure releases {service}")
+            return replace(desired, rollout=replace(desired.rollout, skip=True))
+
+        return await self.controller.change("C13", service, None, change, f"the rollout of {service} waits no more")
+
+    async def acknowledge(self, service: str) -> list[str]:
+        """Somebody has seen that a release was rolled back: it is shown in red no more."""
+
+        def change(desired: Desired) -> Desired:
+            if desired.rollout is None or not desired.rollout.failed:
+                raise RefusedError(f"nothing of {service} was rolled back", f"perdure releases {service}")
+            return replace(desired, rollout=replace(desired.rollout, acknowledged=True))
+
+        return await self.controller.change("C14", service, None, change, f"the rollback of {service} is acknowledged")
+
+    async def _take_back(self, service: str, expected: Rollout, why: str) -> list[str]:
+        def change(desired: Desired) -> Desired:
+            rollout = desired.rollout
+            if rollout is None or rollout.number != expected.number or rollout.phase in {*ENDED, Phase.GOING_BACK}:
+                raise ConflictError(f"the rollout of {service} has ended meanwhile", f"perdure status {service}")
+            gone = roll_back.taken_back(replace(rollout, aborted=True), why, self.clock.now(), free_slots(desired))
+            return roll_out.settled(desired, gone)
+
+        sentence = f"{expected.new.release} goes back to {expected.old.release}: {why}"
+        return await self.controller.change("C12", service, None, change, sentence)
+
+    async def _differs(self, desired: Desired, service: Service) -> bool:
+        """Whether the file declares another release than what runs, or the files that it was made of have changed."""
+        if not release_records.same(desired.service, service):
+            return True
+        if service.files is None:
+            return False
+        record = (await self.records.of(service.name)).get(desired.release)
+        return record is None or await self.records.bundles.pack(service.files) != record.files
+
+    def _rollout(self, desired: Desired, release: Release, wishes: Wishes, *, back: bool = False) -> Rollout:
+        service = release.service
+        strategy = Strategy.BLUE_GREEN if back else wishes.strategy or service.deploy.strategy
+        if not roll_out.beside(service):
+            if wishes.strategy not in (None, Strategy.ROLLING):
+                sentence = f"{service.name} cannot run two releases side by side: {roll_out.why_not_beside(service)}"
+                raise RefusedError(sentence, f"perdure deploy {service.name} --strategy rolling")
+            strategy = Strategy.ROLLING
+        replicas = _replicas(desired, service, strategy)
+        now = self.clock.now()
+        rollout = Rollout(
+            number=(desired.rollout.number if desired.rollout is not None else 0) + 1,
+            old=Arm(desired.release, desired.service, desired.numbers),
+            new=Arm(release.name, service),
+            strategy=strategy,
+            steps=(Step(1.0, 0.0),)
+            if back and strategy is Strategy.BLUE_GREEN
+            else roll_out.plan(service.deploy, strategy, replicas, one_active=service.one_active),
+            replicas=replicas,
+            phase_at=now,
+            progress_at=now,
+            began_wall=self.controller.wall(),
+            observe=wishes.observe,
+            message=release.message,
+            back=back,
+        )
+        if service.one_active:
+            return replace(rollout, new=replace(rollout.new, slots=self._successors(desired)))
+        count = roll_out.needed(rollout, -1, replicas)
+        slots = rollout.old.slots if rollout.in_place else free_slots(desired)
+        return replace(rollout, new=replace(rollout.new, slots=slots[:count]))
+
+    def _successors(self, desired: Desired) -> tuple[int, ...]:
+        """Slots of an active-passive service in which the new release stands by: all but the active one's."""
+        owner, name = self.owner(desired.service.name), desired.service.name
+        if owner is None:
+            raise RefusedError(f"no replica of {name} is active", f"perdure explain {name}")
+        others = tuple(number for number in desired.numbers if number not in (owner, *desired.drained))
+        return others or (owner,)
+
+
+def free_slots(desired: Desired) -> tuple[int, ...]:
+    """Slots that no release has, the lowest first; enough for all that may come."""
+    taken = {*desired.numbers, *desired.slots}
+    return tuple(number for number in range(1, 2 * len(taken) + 2 * desired.replicas + 2) if number not in taken)
+
+
+def _both(known: Mapping[str, Record], declared: Mapping[str, Service], name: str) -> tuple[Record, Service]:
+    if name not in declared:
+        raise ConfigError(f"the file declares no service {name!r} (it declares: {', '.join(sorted(declared))})")
+    record = known.get(persist.service_key(name))
+    if record is None:
+        raise ConfigError(f"{name} does not run yet: there is nothing to replace", "perdure reload")
+    return record, declared[name]
+
+
+def _may(desired: Desired, wishes: Wishes) -> None:
+    """Raise what stands against a new rollout."""
+    name, rollout, data = desired.service.name, desired.rollout, desired.rollback
+    if desired.stopped:
+        raise RefusedError(f"{name} is stopped", "perdure up")
+    if rollout is not None and rollout.under_way:
+        raise ConflictError(_under_way(rollout), f"perdure deploy --status {name}; to end it: perdure abort {name}")
+    if rollout is not None and rollout.phase in (Phase.GOING_BACK, Phase.RECALLED):
+        raise ConflictError(
+            f"{rollout.new.release} is {rollout.phase.value} just now", f"perdure deploy --status {name}"
+        )
+    if data is not None and data.outcome is Outcome.OPEN:
+        raise ConflictError(f"{data.name} of {name} is being carried out: its data go back", f"perdure status {name}")
+
+
+def _under_way(rollout: Rollout) -> str:
+    told = f" ({rollout.message})" if rollout.message else ""
+    return f"the rollout of {rollout.new.release}{told} is under way"
+
+
+def _refuse_again(running: Release | None, release: Release, before: Iterable[Release], wishes: Wishes) -> None:
+    if wishes.force:
+        return
+    if running is not None and running.content == release.content:
+        sentence = f"{running.name} is what the file declares: there is nothing to deploy"
+        raise RefusedError(sentence, f"to deploy it again: perdure deploy {release.service.name} --force")
+    for one in before:
+        if one.content == release.content and one.verdict:
+            sentence = f"the same was rolled back as {one.name}: {one.verdict}"
+            raise RefusedError(sentence, f"change it, or: perdure deploy {release.service.name} --force")
+
+
+def _before(desired: Desired, releases: Mapping[str, Release]) -> Release:
+    """The release before the one that runs: of the last rollout, or the newest older one that was not thrown out."""
+    rollout = desired.rollout
+    if rollout is not None and rollout.new.release == desired.release and rollout.old.release in releases:
+        return releases[rollout.old.release]
+    running = int(desired.release.rpartition("@")[2])
+    older = [one for one in releases.values() if one.number < running and not one.verdict]
+    if not older:
+        raise RefusedError(f"there is no release before {desired.release}", f"perdure releases {desired.service.name}")
+    return older[-1]
+
+
+def _next(desired: Desired, before: Mapping[str, Release]) -> int:
+    return max([next_release(desired), *(one.number + 1 for one in before.values())])
+
+
+def _replicas(desired: Desired, service: Service, strategy: Strategy) -> int:
+    """How many replicas the new release gets: as many as the old one was scaled to, unless the file says another number
+    by now. A rolling change has as many as there are slots.
+    """
+    scaled = service.replicas == desired.service.replicas or strategy is Strategy.ROLLING
+    return desired.replicas if scaled else service.replicas

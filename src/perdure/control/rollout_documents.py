@@ -1,0 +1,86 @@
+"""Releases and rollouts as JSON documents, for the API: `status`, `deploy --status`, `releases`, `diff`. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from perdure.control import contest
+from perdure.control.world import ServiceState
+from perdure.model.release import Release, Rollout
+
+
+def told(service: ServiceState, now: float) -> dict[str, Any] | None:
+    """The last rollout of a service and where it is now; None: there never was one."""
+    rollout = service.desired.rollout
+    if rollout is None:
+        return None
+    figures = contest.figures(service.contest)
+    return {
+        "number": rollout.number,
+        "release": rollout.new.release,
+        "before": rollout.old.release,
+        "strategy": rollout.strategy.value,
+        "phase": rollout.phase.value,
+        "under_way": rollout.under_way,
+        "step": rollout.step + 1,
+        "steps": [{"share": step.share, "for_s": step.for_s} for step in rollout.steps],
+        "share": rollout.share,
+        "attempt": rollout.attempt,
+        "since_s": round(max(0.0, now - rollout.phase_at), 3),
+        "waits_for": service.rollout_waits_for,
+        "slots": [f"{service.name}/{number}" for number in rollout.new.slots],
+        "compared": dict(figures),
+        "numbers": dict(rollout.numbers),
+        "ended_for": rollout.ended_for,
+        "capsule": list(rollout.capsule),
+        "observe": rollout.observe,
+        "back": rollout.back,
+        "message": rollout.message,
+        "group": list(rollout.group),
+        "began_at": rollout.began_wall,
+        "ended_at": rollout.ended_wall,
+        "failed": rollout.failed,
+        "result": result(rollout),
+    }
+
+
+def result(rollout: Rollout) -> str:
+    """What came of it, in one word: `under way`, `done`, `rolled back` or `aborted`."""
+    if rollout.under_way:
+        return "under way"
+    if rollout.phase.value in ("watching", "recalled", "done"):
+        return "done"
+    return "aborted" if rollout.aborted else "rolled back"
+
+
+def listed(release: Release, service: ServiceState | None) -> dict[str, Any]:
+    """One release in a list: nothing of its environment."""
+    desired = service.desired if service is not None else None
+    role = ""
+    if desired is not None:
+        other = desired.other
+        if release.name == desired.release:
+            role = "serves"
+        elif other is not None and other.release == release.name:
+            rollout = desired.rollout
+            role = "on trial" if rollout is not None and rollout.under_way else "stands by"
+    return {
+        "release": release.name,
+        "made_at": release.made_at,
+        "message": release.message,
+        "command": list(release.service.command),
+        "files": release.files[:12],
+        "state": role,
+        "verdict": release.verdict,
+    }
+
+
+def sentence(rollout: Mapping[str, Any]) -> str:
+    """A rollout in one line, for `status`."""
+    name = rollout["release"]
+    match rollout["result"]:
+        case "under way":
+            share = f"{rollout['share']:.0%} of the requests" if rollout["share"] else "no traffic yet"
+            return f"{name} is deployed: {share}; {rollout['waits_for']}".rstrip("; ")
+        case "rolled back":
+            return f"{name} was rolled back to {rollout['before']}: {rollout['ended_for']}"
+    return ""
