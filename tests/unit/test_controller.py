@@ -136,8 +136,10 @@ async def test_a_daemon_that_starts_goes_on_with_the_release_that_runs(
     await controller.apply(Deployment((WEB,)))
     changed = replace(changed, retry=Retry(attempts=1))
     assert await controller.apply(Deployment((changed,)), starting=True) == [
-        "web is changed without touching its replicas"
+        "web is changed without touching its replicas",
+        f"web goes on with web@1; the file declares another release ({what}): perdure deploy web",
     ]
+    assert [one.rule for one in store.told[1:]] == ["C01", "C15"]
     assert (wanted(store).release, wanted(store).service) == ("web@1", replace(WEB, retry=Retry(attempts=1)))
 
 

@@ -75,13 +75,13 @@ def resumed(after: Desired, before: Desired, service: Service, sentence: str) ->
     return after, sentence
 
 
-def declares_more(before: Desired, service: Service) -> str:
-    """What the file says of a service that runs and is not done; empty: nothing."""
-    differ = release_records.differences(before.service, service)
-    if not differ:
-        return ""
-    what = ", ".join(differ)
-    return f"{service.name} goes on with {before.release}: the file declares another release ({what})"
+def declares_more(desired: Desired, service: Service) -> tuple[str, str]:
+    """What the file says of a service that runs and is not done: its name, and a sentence; empty: nothing."""
+    differ = release_records.differences(desired.service, service)
+    if not differ or (desired.rollout is not None and desired.rollout.phase in MOVING):
+        return service.name, ""
+    what = f"the file declares another release ({', '.join(differ)}): perdure deploy {service.name}"
+    return service.name, f"{service.name} goes on with {desired.release}; {what}"
 
 
 def scaled(desired: Desired, count: int) -> Desired:

@@ -46,6 +46,7 @@ class Controller:
             applying.refuse(known, deployment)
         put: dict[str, Document] = {}
         sentences: list[str] = []
+        more: list[tuple[str, str]] = []
         for service in deployment.services:
             last = known.get(persist.release_key(service.name))
             record = known.get(persist.service_key(service.name))
@@ -56,6 +57,8 @@ class Controller:
                 put |= dict([release_records.document(release)])
             elif starting:
                 desired, sentence = applying.resumed(desired, persist.read_desired(record.value), service, sentence)
+            if starting and record is not None:
+                more.append(applying.declares_more(desired, service))
             if sentence:
                 put[persist.service_key(service.name)] = codec.encode(desired)
                 sentences.append(sentence)
@@ -67,9 +70,11 @@ class Controller:
             sentences.append(f"{name} is no longer declared: it is drained and ended")
         expect = {key: _revision(known.get(key)) for key in [*put, *delete] if not key.startswith(persist.RECORDS)}
         events = [self.event("C01", sentence.split()[0], sentence) for sentence in sentences]
-        if sentences:
+        untold = [(name, sentence) for name, sentence in more if sentence]
+        events += [self.event("C15", name, sentence, Severity.WARNING) for name, sentence in untold]
+        if events:
             self.revision = await self.store.commit(Transaction(expect, put, delete, events, durable=True))
-        return sentences
+        return [*sentences, *(sentence for _, sentence in untold)]
 
     async def read(self, service: str) -> Desired:
         """What is wanted of a service now; ConfigError when there is none of that name."""

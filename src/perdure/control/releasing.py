@@ -57,7 +57,7 @@ class Releasing:
         put: dict[str, Document] = {}
         expect: dict[str, int] = {}
         begun: list[Rollout] = []
-        for name in names or sorted(declared):
+        for name in dict.fromkeys(names) or sorted(declared):
             record, service = _both(known, declared, name)
             desired = persist.read_desired(record.value)
             before = await self.records.of(name)

@@ -1,6 +1,5 @@
 """Releases and rollouts as JSON documents, for the API: `status`, `deploy --status`, `releases`, `diff`. Pure."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from perdure.control import contest
@@ -72,15 +71,3 @@ def listed(release: Release, service: ServiceState | None) -> dict[str, Any]:
         "state": role,
         "verdict": release.verdict,
     }
-
-
-def sentence(rollout: Mapping[str, Any]) -> str:
-    """A rollout in one line, for `status`."""
-    name = rollout["release"]
-    match rollout["result"]:
-        case "under way":
-            share = f"{rollout['share']:.0%} of the requests" if rollout["share"] else "no traffic yet"
-            return f"{name} is deployed: {share}; {rollout['waits_for']}".rstrip("; ")
-        case "rolled back":
-            return f"{name} was rolled back to {rollout['before']}: {rollout['ended_for']}"
-    return ""

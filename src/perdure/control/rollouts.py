@@ -62,10 +62,15 @@ class Rollouts:
     tell: Tell
     _memories: dict[str, Memory] = field(default_factory=dict)
     _tidied: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _known: set[str] = field(default_factory=set)
 
     async def run(self) -> None:
         """Look after them, for ever."""
         while True:
+            try:
+                await self._forget()
+            except PerdureError as error:
+                log.warning("the releases of a service that is gone are kept", cause=error.sentence)
             for service in list(self.world.services.values()):
                 try:
                     await self.look(service)
@@ -197,6 +202,7 @@ class Rollouts:
             last = desired.handover.number if desired.handover is not None else 0
             after = replace(after, handover=Handover(last + 1, move.handover))
         await self.controller.write(record, after, event, more)
+        service.rollout_waits_for = ""
         await self.learned(self.controller.revision)
 
     async def _marked(self, service: ServiceState, rollout: Rollout) -> Rollout:
@@ -222,6 +228,13 @@ class Rollouts:
         if release is None or rollout.back:
             return {}
         return dict([release_records.document(replace(release, verdict=rollout.ended_for))])
+
+    async def _forget(self) -> None:
+        """Drop the releases of services that are not declared any more, when nothing runs of them."""
+        for name in [name for name in self._known if name not in self.world.services]:
+            await self.records.drop(name, list((await self.records.of(name)).values()), [])
+            self._known.discard(name)
+        self._known.update(self.world.services)
 
     async def _tidy(self, service: ServiceState) -> None:
         """Forget releases beyond those that are kept; what runs, or may be gone back to, stays."""

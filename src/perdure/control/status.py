@@ -123,6 +123,7 @@ def explain(service: ServiceState, now: float, number: int | None) -> dict[str, 
         "next_look_s": max(0.0, round(service.look_at - now, 3)),
         "slots": [_explained(service, slot, now) for slot in chosen],
         "notes": list(service.notes.values()) + _switches(service),
+        "rollout": rollout_documents.told(service, now),
     }
 
 

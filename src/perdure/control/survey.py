@@ -91,7 +91,10 @@ class Surveyor:
         return min(due.values(), default=float("inf"))
 
     async def _round(self, service: ServiceState, check: Check) -> None:
-        asked = [slot for slot in service.slots.values() if slot.serves or _isolated(slot)]
+        # Of the release that counts: another one may have other data by right.
+        release = service.desired.release
+        mine = [slot for slot in service.slots.values() if slot.replica is not None and slot.replica.release == release]
+        asked = [slot for slot in mine if slot.serves or _isolated(slot)]
         replicas = [slot.replica.name for slot in asked if slot.replica is not None]
         found = await asyncio.gather(*(self.monitor.ask(service, slot, check, check.timeout_s) for slot in asked))
         answers = {
