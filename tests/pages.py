@@ -34,6 +34,7 @@ TOLD = {
     "L14": "is rolled back to ...: ... made no progress: ...",
     "L15": "... (why it would be rolled back): it is only observed / the release before cannot read its data",
     "C10": "... is deployed (...), after ...",
+    "C15": "... goes on with ...; the file declares another release (...): perdure deploy ...",
     "C01": "... is new: it is started / is started as ... / is scaled ... / is no longer declared",
 }
 """Sentences that are put together elsewhere than where the rule is."""
