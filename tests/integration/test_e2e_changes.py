@@ -56,10 +56,9 @@ async def test_a_change_that_also_replaces_haproxy_waits_for_what_the_old_one_st
     async with web.load(rate=12.0, count=12, mix=(Kind("POST", "/slow?s=4", body=b"x"),)) as clients:
         wait(lambda: sum(web.sessions().values()) == 12, "all requests are in flight")
         killed = 'restart = { stop_signal = "SIGKILL" }\n'
-        web.web(more=f"limits = {{ max_concurrent = 200 }}\n{killed}{QUICK}")
+        web.web(more=f'env = {{ COLOUR = "blue" }}\nlimits = {{ max_concurrent = 200 }}\n{killed}{QUICK}')
         web.ask("reload")
-        web.web(more=f'env = {{ COLOUR = "red" }}\nlimits = {{ max_concurrent = 200 }}\n{killed}{QUICK}')
-        web.ask("deploy", "--strategy", "rolling")
+        web.ask("restart", "web")
         await clients.done()
     assert clients.result.failed == 0, clients.result.sentence()
     assert not set(before).intersection(web.pids())

@@ -102,7 +102,7 @@ class Rolling:
     def _behaves(self, slot: Slot, port: int) -> Any:
         made = self._behaviour(slot, port)
         desired = self.desired
-        if self.ill is not None and desired.arm_of(slot.number).release != "web@1":
+        if self.ill is not None and desired.release_of(slot.number) != "web@1":
             self.ill(made)
         return made
 

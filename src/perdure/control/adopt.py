@@ -125,7 +125,7 @@ def _strays(agent: Agent) -> None:
             if number not in service.slots and process is not None and agent.runner.group_alive(process):
                 slot = SlotState(Slot(service.name, number), end_wanted=True)
                 service.slots[number] = slot
-                nobody = Replica(slot.slot, 0, service.desired.arm_of(number).release, 0, 0, State.STOPPED, 0.0)
+                nobody = Replica(slot.slot, 0, service.desired.release_of(number), 0, 0, State.STOPPED, 0.0)
                 _end_leftover(agent, slot, nobody, process)
 
 

@@ -132,18 +132,18 @@ class Executor:
 
     def _new_replica(self, service: ServiceState, slot: SlotState) -> None:
         desired, before = service.desired, slot.replica
-        arm = desired.arm_of(slot.slot.number)
-        fixed = arm.service.port
+        release = desired.release_of(slot.slot.number)
+        fixed = desired.service_of(release).port
         port = fixed if fixed is not None else self.runner.free_port(self.ports, self.world.ports())
         run = before.run + 1 if before is not None else 1
         if before is not None and not slot.end_wanted:
             slot.history = replace(slot.history, restarts=slot.history.restarts + 1)
-        if before is not None and before.release != arm.release:
+        if before is not None and before.release != release:
             slot.history = replace(slot.history, failures=0)  # a new release has not failed yet
         slot.replica = Replica(
             slot.slot,
             run,
-            arm.release,
+            release,
             desired.generation_of(slot.slot.number),
             port,
             State.STARTING,

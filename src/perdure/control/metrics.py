@@ -96,7 +96,7 @@ def _kept(lines: list[str], known: World, wall: float) -> None:
 def _active(services: Iterable[ServiceState]) -> Iterable[tuple[Labels, float]]:
     for service in services:
         for number, slot in sorted(service.slots.items()):
-            if slot.live or number in service.desired.numbers:
+            if slot.live or service.desired.has(number):
                 yield {"service": service.name, "slot": str(slot.slot)}, float(slot.serves)
 
 
@@ -104,7 +104,7 @@ def _lags(services: Iterable[ServiceState], wall: float) -> Iterable[tuple[Label
     for service in services:
         for number, slot in sorted(service.slots.items()):
             lag = lag_s(service, slot, wall)
-            if lag is not None and number != service.term.owner and number in service.desired.numbers:
+            if lag is not None and number != service.term.owner and service.desired.has(number):
                 yield {"service": service.name, "slot": str(slot.slot)}, round(lag, 3)
 
 

@@ -190,7 +190,8 @@ def _duty(service: ServiceState, slot: SlotState) -> dict[str, Any]:
 
 
 def _shown(service: ServiceState, slot: SlotState) -> bool:
-    return slot.live or slot.slot.number in (*service.desired.numbers, *service.desired.slots)
+    number = slot.slot.number
+    return slot.live or service.desired.has(number) or service.desired.wants(number)
 
 
 def _replica(service: ServiceState, slot: SlotState, now: float) -> dict[str, Any]:

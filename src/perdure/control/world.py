@@ -187,9 +187,11 @@ class ServiceState:
 
     def rules_of(self, slot: SlotState) -> suspect.Policy:
         """The policy of the release that runs, or is to run, in a slot."""
-        wanted = self.desired.arm_of(slot.slot.number).release
+        if self.desired.rollout is None:
+            return self.rules
+        wanted = self.desired.release_of(slot.slot.number)
         release = slot.replica.release if slot.replica is not None and slot.live else wanted
-        if release == self.desired.release or self.desired.rollout is None:
+        if release == self.desired.release:
             return self.rules
         if release not in self._rules_of:
             self._rules_of[release] = suspect.policy(self.desired.service_of(release))

@@ -62,10 +62,10 @@ class Desired:
         other = self.other
         return tuple(sorted({*self.numbers, *(other.slots if other is not None else ())}))
 
-    def arm_of(self, number: int) -> Arm:
+    def release_of(self, number: int) -> str:
         """Which release belongs into a slot."""
         other = self.other
-        return other if other is not None and number in other.slots else Arm(self.release, self.service, self.numbers)
+        return other.release if other is not None and number in other.slots else self.release
 
     def service_of(self, release: str) -> Service:
         """What a release was declared as; the present declaration for one that has no part in a rollout."""
@@ -97,12 +97,19 @@ class Desired:
 
     def wants(self, number: int) -> bool:
         """Whether there should be a replica in slot `number`."""
-        return number in self.slots
+        if self.stopped:
+            return False
+        other = self.other
+        return self.has(number) or (other is not None and number in other.slots)
+
+    def has(self, number: int) -> bool:
+        """Whether a slot is one of the release that counts."""
+        return number in self.placed if self.placed else number <= self.replicas
 
     def outdated(self, replica: Replica) -> bool:
         """Whether a replica must be replaced: another release, or started before the last restart command."""
         number = replica.slot.number
-        return replica.release != self.arm_of(number).release or replica.generation < self.generation_of(number)
+        return replica.release != self.release_of(number) or replica.generation < self.generation_of(number)
 
 
 @dataclass(frozen=True, slots=True)
