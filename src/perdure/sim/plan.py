@@ -70,9 +70,9 @@ DEPLOY = deploy.Deploy(
     bake_s=3.0,
     stable_s=1.0,
     exposure=0,
-    watch_s=6.0,
-    warm_s=3.0,
-    deadline_s=30.0,
+    watch_s=4.0,
+    warm_s=2.0,
+    deadline_s=15.0,
 )
 """Rollouts in minutes would be all that a run of a minute sees."""
 
