@@ -14,12 +14,13 @@ from perdure.model import deploy
 from perdure.model.errors import UnavailableError
 from perdure.model.release import Phase, Rollout
 from perdure.model.replica import Slot
-from perdure.model.service import Mode, Role, Service, Standby
+from perdure.model.service import Deployment, Mode, Role, Service, Standby
 from perdure.model.snapshot import Keeping, StateKind
 from perdure.model.standing import Desired
 from perdure.sim import plan, run
 from perdure.sim.checkers import Converges, OneProcessPerSlot
 from perdure.sim.checkers_traffic import RequestsSurvive
+from perdure.sim.world import PORTS
 
 ASKED_AT, UNTIL_AT = 12.0, 90.0
 QUICK = deploy.Deploy(
@@ -96,7 +97,7 @@ class Rolling:
     def _living(self) -> Sequence[str]:
         agent = self.world.daemon.agent
         assert agent is not None
-        slots = agent.world.services["web"].slots.values()
+        slots = [slot for _, slot in agent.world.slots()]
         return sorted(slot.replica.release for slot in slots if slot.live and slot.replica is not None)
 
     def _behaves(self, slot: Slot, port: int) -> Any:
@@ -371,3 +372,18 @@ def test_a_daemon_that_dies_at_any_step_of_a_handover_leaves_one_release(standby
     played = rolling.play(130.0)
     assert not played.broken, played.lines
     assert len(set(rolling.releases)) == 1
+
+
+def test_a_service_that_is_gone_leaves_no_release_and_one_with_many_keeps_the_newest() -> None:
+    rolling = Rolling(keep=1)
+    held: list[list[str]] = []
+
+    def releases() -> list[str]:
+        return sorted(key for key in rolling.world.shelf.records if key.startswith(persist.RECORDS))
+
+    rolling.at(30.0, lambda: held.append(releases()))
+    rolling.at(70.0, lambda: held.append(releases()))
+    rolling.at(71.0, lambda: rolling.ask(lambda releasing: releasing.controller.apply(Deployment((), PORTS))))
+    rolling.play()
+    assert held == [["releases/web/00000001", "releases/web/00000002"], ["releases/web/00000002"]]
+    assert releases() == []

@@ -155,7 +155,7 @@ class Rollout:
     @property
     def failed(self) -> bool:
         """Rolled back, and nobody has acknowledged it yet."""
-        return self.phase in (Phase.GOING_BACK, Phase.ROLLED_BACK) and not self.acknowledged
+        return self.phase in (Phase.GOING_BACK, Phase.ROLLED_BACK) and not (self.acknowledged or self.aborted)
 
 
 RECALL_SHARE = 0.5
