@@ -29,7 +29,7 @@ TOLD = {
     "L05": "... gets ... of the requests / has replaced ... of the replicas / takes over",
     "L10": "is rolled back to ...: replicas of ... ended ... times / half of ... is ill / none of ... serves",
     "L11": "is rolled back to ...: a test of ... failed: ...",
-    "L12": "is rolled back to ...: ... fails ... of ... requests / takes longer / lost ... replicas to isolation",
+    "L12": "is rolled back to ...: ... fails ... of ... requests / takes longer / had ... replicas isolated",
     "L13": "is rolled back to ...: goes back together with ...",
     "L14": "is rolled back to ...: ... made no progress: ...",
     "L15": "... (why it would be rolled back): it is only observed / the release before cannot read its data",

@@ -139,7 +139,9 @@ def desk(made: Agent, parts: Parts) -> Desk:
         controller,
         Rollbacks(made.preserver, controller, made.learned),
         Releasing(controller, records, parts.clock, owner),
-        Rollouts(parts.clock, made.world, controller, records, trials, made.learned, mark, made.tell),
+        Rollouts(
+            parts.clock, made.world, controller, records, trials, made.learned, mark, made.tell, parts.runner.last_lines
+        ),
     )
 
 

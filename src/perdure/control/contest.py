@@ -175,9 +175,10 @@ def due(contest: Contest | None, rollout: Rollout | None) -> Contest | None:
     return Contest(rollout.number)
 
 
-def figures(contest: Contest | None) -> Mapping[str, float]:
+def figures(contest: Contest | None, rollout: Rollout) -> Mapping[str, float]:
     """For people: requests and failures of both releases since they were first compared, and ln E of the failures."""
-    compared = contest.comparison if contest is not None else None
+    known = contest is not None and contest.number == rollout.number
+    compared = contest.comparison if contest is not None and known else None
     if compared is None:
         return {}
     return {

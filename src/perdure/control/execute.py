@@ -17,6 +17,7 @@ from perdure.model.decision import Advance, Begin, Decision, End, Kill, Note
 from perdure.model.errors import UnavailableError
 from perdure.model.evidence import Exited
 from perdure.model.replica import Event, Exit, Process, Replica, Slot, State
+from perdure.model.standing import History
 from perdure.model.verdict import Conviction
 from perdure.ports.clock import Clock
 from perdure.ports.host import Host
@@ -139,7 +140,7 @@ class Executor:
         if before is not None and not slot.end_wanted:
             slot.history = replace(slot.history, restarts=slot.history.restarts + 1)
         if before is not None and before.release != release:
-            slot.history = replace(slot.history, failures=0)  # a new release has not failed yet
+            slot.history, slot.capsule = History(), None  # a new release has not failed yet
         slot.replica = Replica(
             slot.slot,
             run,

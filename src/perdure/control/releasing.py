@@ -147,7 +147,8 @@ class Releasing:
             rollout = desired.rollout
             if rollout is None or rollout.number != expected.number or rollout.phase in {*ENDED, Phase.GOING_BACK}:
                 raise ConflictError(f"the rollout of {service} has ended meanwhile", f"perdure status {service}")
-            gone = roll_back.taken_back(replace(rollout, aborted=True), why, self.clock.now(), free_slots(desired))
+            wished = replace(rollout, aborted=rollout.under_way, acknowledged=True)
+            gone = roll_back.taken_back(wished, why, self.clock.now(), free_slots(desired))
             return roll_out.settled(desired, gone)
 
         sentence = f"{expected.new.release} goes back to {expected.old.release}: {why}"

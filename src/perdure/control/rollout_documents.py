@@ -12,7 +12,7 @@ def told(service: ServiceState, now: float) -> dict[str, Any] | None:
     rollout = service.desired.rollout
     if rollout is None:
         return None
-    figures = contest.figures(service.contest)
+    figures = contest.figures(service.contest, rollout)
     return {
         "number": rollout.number,
         "release": rollout.new.release,

@@ -6,12 +6,12 @@ about. Neighbours: `releasing` begins rollouts, `recover.roll_out` decides, `con
 """
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
 
-from perdure.control import persist, release_records
+from perdure.control import contest, persist, release_records
 from perdure.control.applying import MOVING
 from perdure.control.controller import Controller
 from perdure.control.release_records import Records
@@ -22,7 +22,7 @@ from perdure.model.errors import ConfigError, ConflictError, PerdureError, Unava
 from perdure.model.event import Event, Severity
 from perdure.model.owner import Handover
 from perdure.model.release import ENDED, UNDER_WAY, Arm, Phase, Rollout
-from perdure.model.replica import State
+from perdure.model.replica import Slot, State
 from perdure.ports.clock import Clock
 from perdure.ports.store import Document
 from perdure.recover import roll_out
@@ -31,6 +31,9 @@ from perdure.recover.rollout_facts import Evidence, Facts, Group, Move, Side
 LOOK_S = 0.1
 REST_S = 1.0
 """While nothing is on trial or on its way back."""
+LINES = 20
+TOGETHER = "L13"
+"""A release that goes back with another service's: nothing is known against it, and it may come again."""
 
 log = structlog.get_logger()
 
@@ -60,6 +63,8 @@ class Rollouts:
     mark: Callable[[str, str], Awaitable[object]]
     """Gives the present data of a service a name."""
     tell: Tell
+    last_lines: Callable[[Slot, int], Sequence[str]]
+    """The last lines that a slot's replicas wrote."""
     _memories: dict[str, Memory] = field(default_factory=dict)
     _tidied: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _known: set[str] = field(default_factory=set)
@@ -113,8 +118,7 @@ class Rollouts:
         old = replace(self._side(service, rollout.old, now), deaths=_deaths(service, rollout.old, memory))
         if service.desired.service.one_active:
             old = _active(old, service, rollout.old)
-        contest = service.contest
-        evidence = contest.evidence(rollout) if contest is not None else Evidence()
+        evidence = service.contest.evidence(rollout) if service.contest is not None else Evidence()
         untested = rollout.under_way or not rollout.tested
         tests = self.trials.of(service, rollout) if untested and _testable(rollout, new) else roll_out.UNTESTED
         return Facts(
@@ -189,8 +193,10 @@ class Rollouts:
             and desired.rollout is not None
             and desired.rollout.phase is not rollout.phase
         ):
-            rollout = replace(rollout, capsule=_last_words(service, rollout), ended_wall=self.controller.wall())
-            more = await self._condemned(service.name, rollout)
+            numbers = rollout.numbers or tuple(contest.figures(service.contest, rollout).items())
+            words = _last_words(service, rollout) or self._said(service, rollout)
+            rollout = replace(rollout, capsule=words, ended_wall=self.controller.wall(), numbers=numbers)
+            more = await self._condemned(service.name, rollout) if move.rule != TOGETHER else {}
         if rollout.phase in (Phase.WATCHING, Phase.DONE) and rollout.ended_wall is None:
             usual = service.contest.usual() if service.contest is not None else None
             rollout = replace(rollout, ended_wall=self.controller.wall(), usual=usual)
@@ -204,6 +210,12 @@ class Rollouts:
         await self.controller.write(record, after, event, more)
         service.rollout_waits_for = ""
         await self.learned(self.controller.revision)
+
+    def _said(self, service: ServiceState, rollout: Rollout) -> tuple[str, ...]:
+        """What a replica of the new release that still runs wrote last."""
+        slots = [service.slots[number] for number in rollout.new.slots if number in service.slots]
+        one = next((slot for slot in slots if _is_of(slot, rollout.new)), None)
+        return tuple(self.last_lines(one.slot, LINES)) if one is not None else ()
 
     async def _marked(self, service: ServiceState, rollout: Rollout) -> Rollout:
         """Mark the data before the release takes over, and when it has proven itself, so that a restore can name it."""
@@ -243,8 +255,10 @@ class Rollouts:
         state = (*known, *sorted(live))
         if self._tidied.get(service.name) == state:
             return
-        kept = list(known)[-max(1, service.desired.service.deploy.keep) :]
-        needed = {*kept, *live, service.desired.release}
+        good = [name for name, release in known.items() if not release.verdict]
+        last = service.desired.rollout
+        arms = (last.old.release, last.new.release) if last is not None else ()
+        needed = {*good[-max(1, service.desired.service.deploy.keep) :], *live, *arms, service.desired.release}
         dropped = [release for name, release in known.items() if name not in needed]
         await self.records.drop(service.name, dropped, [known[name] for name in known if name in needed])
         self._tidied[service.name] = state

@@ -18,7 +18,6 @@ from perdure.detect import digest, space, tasks
 from perdure.model.check import Check
 from perdure.model.evidence import Outcome
 from perdure.model.replica import State
-from perdure.model.service import Canary
 from perdure.ports.clock import Clock
 from perdure.ports.host import Host
 
@@ -70,15 +69,16 @@ class Surveyor:
         if self._space_at.get(service.name, now) <= now:
             self._space_at[service.name] = float("inf")  # until it has answered
             self._start(self._room(service))
-        if declared.canary is not None:
-            due_at = min(due_at, self._canaries(service, declared.canary, now))
-        return due_at
+        return min(due_at, self._canaries(service, now))
 
-    def _canaries(self, service: ServiceState, canary: Canary, now: float) -> float:
-        serving = {slot.replica.name: slot for slot in service.slots.values() if slot.replica and slot.serves}
-        period_s = canary.check.interval_s
+    def _canaries(self, service: ServiceState, now: float) -> float:
+        """Ask each replica what its release declares; returns when one is due again."""
         due: dict[str, float] = {}
-        for name, slot in serving.items():
+        for slot in service.slots.values():
+            canary = service.rules_of(slot).service.canary if slot.serves else None
+            if canary is None or slot.replica is None:
+                continue
+            name, period_s = slot.replica.name, canary.check.interval_s
             at = self._canary_at.get(name, now + spread(name) * period_s)
             if at <= now:
                 at = max(at + period_s, now)

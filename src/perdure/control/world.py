@@ -377,6 +377,9 @@ def _idle_s(service: ServiceState, slot: SlotState, now: float) -> float | None:
     replica = slot.replica
     if replica is None or not slot.serves or service.backend is None or slot.down_seen_at is not None:
         return None
+    rollout = service.desired.rollout
+    if rollout is not None and rollout.idles(replica.release):
+        return None
     served_since_at = max(at for at in (slot.ready_at, slot.history.readmitted_at, 0.0) if at is not None)
     seen_at = slot.belief.seen.at
     return max(0.0, service.backend_at - max(served_since_at, seen_at if seen_at is not None else 0.0))

@@ -152,6 +152,13 @@ class Rollout:
             return RECALL_SHARE
         return 1.0 if self.phase in (Phase.WATCHING, Phase.DONE) else 0.0
 
+    def idles(self, release: str) -> bool:
+        """Whether the replicas of a release get no request just now, though they could."""
+        if self.in_place or self.phase in ENDED:
+            return False
+        nothing = {self.new.release: self.share <= 0.0, self.old.release: self.share >= 1.0}
+        return nothing.get(release, False)
+
     @property
     def failed(self) -> bool:
         """Rolled back, and nobody has acknowledged it yet."""

@@ -49,7 +49,8 @@ def back(rollout: Rollout, rule: str, why: str, facts: Facts, now: float) -> Mov
 
 def ended(rollout: Rollout, how: str, facts: Facts, now: float) -> Move:
     """Its replicas do not stay alive, or not well."""
-    why = f"{how}: {facts.new.ill_for}" if facts.new.ill_for else how
+    ill_for = facts.new.ill_for.removeprefix("ended ")
+    why = f"{how}: {ill_for}" if ill_for else how
     return back(rollout, "L10", why, facts, now)
 
 

@@ -172,7 +172,7 @@ def _guilty(rollout: Rollout, facts: Facts) -> tuple[str, float]:
     if facts.evidence.guilty:
         return facts.evidence.guilty, facts.evidence.burst_s
     if new.convicted and 2 * new.convicted >= new.wanted and not facts.old.convicted and not facts.evidence.shared:
-        return f"lost {new.convicted} of {new.wanted} replicas to isolation: {new.ill_for}", 0.0
+        return f"had {new.convicted} of its {new.wanted} replicas isolated: {new.ill_for}", 0.0
     return "", math.inf
 
 
@@ -297,9 +297,10 @@ def _step_waits_for(rollout: Rollout, facts: Facts, deploy: Deploy, now: float) 
         return "waits for the other services of this deploy"
     if rollout.skip or rollout.back:
         return ""
-    left_s = max(rollout.phase_at, facts.new.since_at) + step.for_s - now
+    proven_at = facts.new.since_at + min(step.for_s, deploy.stable_s)
+    left_s = max(rollout.phase_at + step.for_s, proven_at) - now
     if left_s > 0.0:
-        return f"{left_s:.0f} more seconds"
+        return f"{math.ceil(left_s)} more second{'s' * (left_s > 1.0)}"
     short = deploy.exposure - evidence.requests
     if short > 0.0 and not rollout.in_place and rollout.new.service.listen is not None:
         return f"{short:.0f} more requests (it has had {evidence.requests:.0f} of {deploy.exposure})"
