@@ -226,3 +226,27 @@ def test_a_code_that_cannot_go_back_alone_is_left_and_the_ways_are_told() -> Non
 )
 def test_each_strategy_is_the_same_plan_with_other_steps(strategy: Strategy, shares: list[float]) -> None:
     assert [step.share for step in roll_out.plan(DEPLOY, strategy, 3)] == shares
+
+
+@pytest.mark.parametrize(
+    ("phase", "step", "new", "old"),
+    [
+        (Phase.STARTING, -1, True, False),
+        (Phase.TESTING, -1, True, False),
+        (Phase.SHARING, 0, False, False),
+        (Phase.WATCHING, 2, False, True),
+        (Phase.RECALLED, 2, False, False),
+        (Phase.GOING_BACK, 0, True, False),
+        (Phase.DONE, 2, False, False),
+    ],
+)
+def test_who_stands_by_is_not_left_out(phase: Phase, step: int, new: bool, old: bool) -> None:
+    one = rollout(phase, step)
+    assert (one.idles("web@2"), one.idles("web@1"), one.idles("web@0")) == (new, old, False)
+    assert not rollout(phase, step, strategy=Strategy.ROLLING).idles("web@2")
+
+
+def test_a_step_takes_its_time_once_also_when_replicas_were_added() -> None:
+    young = facts(replace(WHOLE, since_at=NOW - 10.0))
+    assert by("L04", replace(SHARING, phase_at=NOW - 60.0), young).new.slots == (4, 5)
+    assert decided(replace(SHARING, phase_at=NOW - 60.0), facts(replace(WHOLE, since_at=NOW - 9.9))) is None

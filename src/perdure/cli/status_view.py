@@ -119,6 +119,8 @@ def _said(replica: Document) -> str:
     lag = replica.get("lag_s")
     if replica.get("state") in ("passive", "stopped") and lag is not None and replica.get("role") == "passive":
         return f"stands by with the state of {terminal.span(lag)} ago"
+    if replica.get("state") == "ready" and replica.get("standby"):
+        return "gets no requests just now: the other release has them"
     return "" if replica.get("state") in _SENTENCE_STATES else str(replica.get("sentence") or "")
 
 

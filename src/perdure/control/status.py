@@ -189,6 +189,13 @@ def _duty(service: ServiceState, slot: SlotState) -> dict[str, Any]:
     return {"role": "active" if slot.serves else "passive", "standby": stands_by}
 
 
+def _idle(service: ServiceState, slot: SlotState) -> dict[str, Any]:
+    """Whether a replica stands by without traffic, for its release has none just now."""
+    rollout, replica = service.desired.rollout, slot.replica
+    idles = rollout is not None and replica is not None and slot.serves and rollout.idles(replica.release)
+    return {"standby": True} if idles else {}
+
+
 def _shown(service: ServiceState, slot: SlotState) -> bool:
     number = slot.slot.number
     return slot.live or service.desired.has(number) or service.desired.wants(number)
@@ -203,7 +210,7 @@ def _replica(service: ServiceState, slot: SlotState, now: float) -> dict[str, An
         "pid": process.pid if process is not None else None,
         "port": replica.port if replica is not None else None,
         "release": replica.release if replica is not None else None,
-        **(_duty(service, slot) if service.desired.service.one_active else {}),
+        **(_duty(service, slot) if service.desired.service.one_active else _idle(service, slot)),
         "restarts": slot.history.restarts,
         "since_s": round(now - replica.since_at, 3) if replica is not None else None,
         "suspicion": suspicion(service, slot, now),
