@@ -14,7 +14,7 @@ from perdure.model import deploy
 from perdure.model.errors import UnavailableError
 from perdure.model.release import Phase, Rollout
 from perdure.model.replica import Slot
-from perdure.model.service import Deployment, Mode, Role, Service, Standby
+from perdure.model.service import Address, Deployment, Mode, Role, Service, Standby
 from perdure.model.snapshot import Keeping, StateKind
 from perdure.model.standing import Desired
 from perdure.sim import plan, run
@@ -42,6 +42,7 @@ class Rolling:
         strategy: deploy.Strategy = deploy.Strategy.CANARY,
         ill: Callable[[Any], None] | None = None,
         fuse: int | None = None,
+        others: Sequence[Service] = (),
         **changed: Any,
     ) -> None:
         self.problems: list[str] = []
@@ -50,7 +51,10 @@ class Rolling:
         self.fuse, self.ill = fuse, ill
         of = {name: changed.pop(name) for name in list(changed) if name in Service.__dataclass_fields__}
         self.service = replace(WEB, deploy=replace(QUICK, strategy=strategy, **changed), **of)
-        drawn = plan.Plan((self.service,), {"web": 0.3}, {"web": plan.Traffic(40.0, 0.0, 0.0)}, (), 70.0)
+        services = (self.service, *others)
+        boot_s = {one.name: 0.3 for one in services}
+        traffic = {one.name: plan.Traffic(40.0, 0.0, 0.0) for one in services}
+        drawn = plan.Plan(services, boot_s, traffic, (), 70.0)
         self.world = run.prepared(1, drawn, [OneProcessPerSlot(), Converges(), RequestsSurvive()])
         self._behaviour = self.world.daemon.machine.behaviour_of
         object.__setattr__(self.world.daemon.machine, "behaviour_of", self._behaves)
@@ -63,8 +67,9 @@ class Rolling:
         life = self.world.daemon.life
         assert life is not None
         life.fuse = self.fuse
-        self.world.services["web"] = replace(self.service, environment=(("EDITED", "1"),))
-        self.ask(lambda desk: desk.deploy(self.world.services, ["web"], Wishes()))
+        for name, service in self.world.services.items():
+            self.world.services[name] = replace(service, environment=(("EDITED", "1"),))
+        self.ask(lambda releasing: releasing.deploy(self.world.services, list(self.world.services), Wishes()))
         self.at(self.world.now + 45.0, lambda: setattr(life, "fuse", None))
         for later_s in range(2, 60, 2):
             self.at(self.world.now + later_s, lambda: self.world.loop.outside(self.world.daemon.start))
@@ -103,7 +108,7 @@ class Rolling:
     def _behaves(self, slot: Slot, port: int) -> Any:
         made = self._behaviour(slot, port)
         desired = self.desired
-        if self.ill is not None and desired.release_of(slot.number) != "web@1":
+        if self.ill is not None and slot.service == "web" and desired.release_of(slot.number) != "web@1":
             self.ill(made)
         return made
 
@@ -388,3 +393,27 @@ def test_what_may_be_gone_back_to_is_kept_and_a_service_that_is_gone_leaves_no_r
     rolling.play()
     assert held == [["releases/web/00000001", "releases/web/00000002"]] * 2
     assert releases() == []
+
+
+API = replace(WEB, name="api", listen=Address("127.0.0.1", 8081), deploy=replace(QUICK, steps=QUICK.steps[:1]))
+
+
+def of_api(rolling: Rolling) -> Desired:
+    return persist.read_desired(rolling.world.shelf.records[persist.service_key("api")].value)
+
+
+def test_services_that_are_deployed_together_wait_for_each_other() -> None:
+    rolling = Rolling(others=[API])
+    played = rolling.play()
+    assert not played.broken and not played.failed and not rolling.problems
+    assert rolling.releases == ["api@2"] * 3 + ["web@2"] * 3
+    assert rolling.instants("L07")[0] >= rolling.instants("L05")[-1], "the quicker one waited in its last step"
+
+
+def test_they_go_back_together_and_the_innocent_one_may_come_again() -> None:
+    rolling = Rolling(ill=errs(1.0), others=[API])
+    rolling.at(50.0, lambda: rolling.ask(lambda releasing: releasing.deploy(rolling.world.services, ["api"], Wishes())))
+    rolling.play()
+    assert not rolling.problems and len(rolling.instants("L13")) == 1
+    assert rolling.releases == ["api@3"] * 3 + ["web@1"] * 3
+    assert (rolling.rollout.phase, of_api(rolling).release) == (Phase.ROLLED_BACK, "api@3")
