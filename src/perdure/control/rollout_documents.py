@@ -4,7 +4,7 @@ from typing import Any
 
 from perdure.control import contest
 from perdure.control.world import ServiceState
-from perdure.model.release import Release, Rollout
+from perdure.model.release import Phase, Release, Rollout
 
 
 def told(service: ServiceState, now: float) -> dict[str, Any] | None:
@@ -69,5 +69,12 @@ def listed(release: Release, service: ServiceState | None) -> dict[str, Any]:
         "command": list(release.service.command),
         "files": release.files[:12],
         "state": role,
-        "verdict": release.verdict,
+        "verdict": release.verdict or _taken_back(release, desired.rollout if desired is not None else None),
     }
+
+
+def _taken_back(release: Release, rollout: Rollout | None) -> str:
+    """Why the last rollout took a release back by command, which is no verdict on it."""
+    if rollout is None or rollout.new.release != release.name or not rollout.ended_for:
+        return ""
+    return rollout.ended_for if rollout.phase in (Phase.GOING_BACK, Phase.ROLLED_BACK, Phase.ABORTED) else ""
