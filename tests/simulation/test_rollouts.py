@@ -1,116 +1,20 @@
 """Rollouts in the simulated world: a good release gets everything, a bad one nothing, whoever dies in whatever step."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from playing import WEB, Played
+from playing import WEB
+from rolling import QUICK, Rolling, crashes, errs, never_ready, turn_ill
 
 from perdure.control import persist
-from perdure.control.assemble import Desk
-from perdure.control.releasing import Releasing, Wishes
+from perdure.control.releasing import Wishes
 from perdure.model import deploy
-from perdure.model.errors import UnavailableError
-from perdure.model.release import Phase, Rollout
-from perdure.model.replica import Slot
-from perdure.model.service import Address, Deployment, Mode, Role, Service, Standby
-from perdure.model.snapshot import Keeping, StateKind
+from perdure.model.release import Phase
+from perdure.model.service import Address, Deployment
 from perdure.model.standing import Desired
-from perdure.sim import plan, run
-from perdure.sim.checkers import Converges, OneProcessPerSlot
-from perdure.sim.checkers_traffic import RequestsSurvive
 from perdure.sim.world import PORTS
-
-ASKED_AT, UNTIL_AT = 12.0, 90.0
-QUICK = deploy.Deploy(
-    steps=(deploy.Step(0.1, 4.0), deploy.Step(0.5, 4.0)),
-    bake_s=4.0,
-    stable_s=1.0,
-    exposure=20,
-    watch_s=15.0,
-    warm_s=10.0,
-    deadline_s=20.0,
-)
-
-
-class Rolling:
-    """A world in which a new release is deployed; `ill`: how it behaves, `fuse`: after so many acts the daemon dies."""
-
-    def __init__(
-        self,
-        strategy: deploy.Strategy = deploy.Strategy.CANARY,
-        ill: Callable[[Any], None] | None = None,
-        fuse: int | None = None,
-        others: Sequence[Service] = (),
-        **changed: Any,
-    ) -> None:
-        self.problems: list[str] = []
-        self.releases: Sequence[str] = ()
-        """Of the replicas that live in the end."""
-        self.fuse, self.ill = fuse, ill
-        of = {name: changed.pop(name) for name in list(changed) if name in Service.__dataclass_fields__}
-        self.service = replace(WEB, deploy=replace(QUICK, strategy=strategy, **changed), **of)
-        services = (self.service, *others)
-        boot_s = {one.name: 0.3 for one in services}
-        traffic = {one.name: plan.Traffic(40.0, 0.0, 0.0) for one in services}
-        drawn = plan.Plan(services, boot_s, traffic, (), 70.0)
-        self.world = run.prepared(1, drawn, [OneProcessPerSlot(), Converges(), RequestsSurvive()])
-        self._behaviour = self.world.daemon.machine.behaviour_of
-        object.__setattr__(self.world.daemon.machine, "behaviour_of", self._behaves)
-        self.at(ASKED_AT, self.deploy)
-
-    def at(self, instant: float, do: Callable[[], None]) -> None:
-        self.world.loop.call_at(instant, do)
-
-    def deploy(self) -> None:
-        life = self.world.daemon.life
-        assert life is not None
-        life.fuse = self.fuse
-        for name, service in self.world.services.items():
-            self.world.services[name] = replace(service, environment=(("EDITED", "1"),))
-        self.ask(lambda releasing: releasing.deploy(self.world.services, list(self.world.services), Wishes()))
-        self.at(self.world.now + 45.0, lambda: setattr(life, "fuse", None))
-        for later_s in range(2, 60, 2):
-            self.at(self.world.now + later_s, lambda: self.world.loop.outside(self.world.daemon.start))
-
-    def ask(self, what: Callable[[Releasing], Awaitable[object]]) -> None:
-        async def asked(desk: Desk) -> object:
-            return await what(desk.releasing)
-
-        self.world.daemon.ask(asked, lambda problem: self.problems.append(problem) if problem else None)
-
-    def play(self, until_at: float = UNTIL_AT) -> Played:
-        run.let_pass(self.world, until_at)
-        self.releases = self._living()
-        run.finish(self.world)
-        return Played(self.world)
-
-    @property
-    def desired(self) -> Desired:
-        return persist.read_desired(self.world.shelf.records[persist.service_key("web")].value)
-
-    @property
-    def rollout(self) -> Rollout:
-        assert self.desired.rollout is not None
-        return self.desired.rollout
-
-    def instants(self, rule: str) -> list[float]:
-        """When decisions of this rule were written, in virtual seconds."""
-        return [one.wall_at - self.world.shelf.events[0].wall_at for one in self.world.shelf.events if one.rule == rule]
-
-    def _living(self) -> Sequence[str]:
-        agent = self.world.daemon.agent
-        assert agent is not None
-        slots = [slot for _, slot in agent.world.slots()]
-        return sorted(slot.replica.release for slot in slots if slot.live and slot.replica is not None)
-
-    def _behaves(self, slot: Slot, port: int) -> Any:
-        made = self._behaviour(slot, port)
-        desired = self.desired
-        if self.ill is not None and slot.service == "web" and desired.release_of(slot.number) != "web@1":
-            self.ill(made)
-        return made
 
 
 @pytest.mark.parametrize("strategy", list(deploy.Strategy))
@@ -121,18 +25,6 @@ def test_a_good_release_gets_everything_and_no_request_fails(strategy: deploy.St
     assert (rolling.rollout.phase, rolling.desired.release) == (Phase.DONE, "web@2")
     assert rolling.releases == ["web@2"] * 3
     assert not played.instants(r" R01 | R11 ")
-
-
-def errs(share: float) -> Callable[[Any], None]:
-    return lambda behaviour: setattr(behaviour, "error_share", share)
-
-
-def crashes(behaviour: Any) -> None:
-    behaviour.crash_after_s = 0.1
-
-
-def never_ready(behaviour: Any) -> None:
-    behaviour.boot_s = 1000.0
 
 
 @pytest.mark.parametrize("strategy", list(deploy.Strategy))
@@ -167,16 +59,6 @@ def test_a_daemon_that_dies_at_any_step_leaves_one_release_on_all_replicas(
         assert not played.failed and rolling.releases[0] in ("web@1", "web@2")
     else:
         assert rolling.releases[0] == "web@1"
-
-
-def turn_ill(rolling: Rolling, release: str, share: float) -> None:
-    """From now on the replicas of a release (or of all) fail this share of their requests."""
-    agent = rolling.world.daemon.agent
-    assert agent is not None
-    for slot in agent.world.services["web"].slots.values():
-        runs = rolling.world.kernel.of(slot.replica.process) if slot.replica and slot.replica.process else None
-        if runs is not None and slot.replica is not None and release in ("", slot.replica.release):
-            runs.behaviour.error_share = share
 
 
 @pytest.mark.parametrize("warm_s", [40.0, 0.0])
@@ -278,106 +160,6 @@ def test_a_second_deploy_is_refused_with_the_name_of_the_first() -> None:
     assert len(rolling.problems) == 1 and "the rollout of web@2 is under way" in rolling.problems[0]
     assert len(rolling.instants("C10")) == 1
     assert rolling.rollout.phase is Phase.DONE
-
-
-def stands_by(standby: Standby, **changed: Any) -> dict[str, Any]:
-    """What makes the service an active-passive one with two slots."""
-    role = Role(http="/role") if standby is Standby.WARM else None
-    keeping = Keeping(StateKind.SQLITE, "notes.db", every_s=2.0)
-    return {
-        "strategy": deploy.Strategy.ROLLING,
-        "mode": Mode.ACTIVE_PASSIVE,
-        "standby": standby,
-        "role": role,
-        "state": keeping,
-        "replicas": 2,
-        **changed,
-    }
-
-
-def active(rolling: Rolling) -> tuple[str, str]:
-    """The slot and the release of the active one."""
-    agent = rolling.world.daemon.agent
-    assert agent is not None
-    (slot,) = [one for one in agent.world.services["web"].slots.values() if one.serves]
-    assert slot.replica is not None
-    return str(slot.slot), slot.replica.release
-
-
-def marks(rolling: Rolling) -> list[str]:
-    kept = rolling.world.daemon.machine.states.kept["web"]
-    return sorted(word for one in kept for word in one.marks if not word.startswith("healthy"))
-
-
-@pytest.mark.parametrize("standby", list(Standby))
-def test_a_release_of_an_active_passive_service_takes_over_by_a_handover(standby: Standby) -> None:
-    rolling = Rolling(**stands_by(standby))
-    seen: list[tuple[str, str]] = []
-    rolling.at(11.0, lambda: seen.append(active(rolling)))
-    rolling.at(40.0, lambda: seen.append(active(rolling)))
-    played = rolling.play()
-    assert not played.broken and not rolling.problems and not played.failed
-    assert seen == [("web/1", "web@1"), ("web/2", "web@2")]
-    assert rolling.rollout.phase is Phase.DONE and set(rolling.releases) == {"web@2"}
-    assert marks(rolling) == ["after-web-2", "before-web-2"]
-
-
-def test_a_marker_that_cannot_be_set_is_told_and_stops_nothing() -> None:
-    rolling = Rolling(**stands_by(Standby.WARM))
-
-    async def full(service: str, word: str) -> object:
-        raise UnavailableError("no room is left")
-
-    def spoil() -> None:
-        assert rolling.world.daemon.desk is not None
-        rolling.world.daemon.desk.rollouts.mark = full
-
-    rolling.at(11.0, spoil)
-    rolling.play()
-    assert rolling.rollout.phase is Phase.DONE and rolling.instants("L05")
-    told = [one.sentence for one in rolling.world.shelf.events if one.rule == "L19"]
-    assert told[0] == "no marker before-web-2 could be set: no room is left"
-
-
-@pytest.mark.parametrize("standby", list(Standby))
-def test_a_bad_release_of_an_active_passive_service_hands_back(standby: Standby) -> None:
-    rolling = Rolling(**stands_by(standby), watch_s=60.0, warm_s=60.0)
-    rolling.at(40.0, lambda: turn_ill(rolling, "web@2", 0.6))
-    seen: list[tuple[str, str]] = []
-    rolling.at(70.0, lambda: seen.append(active(rolling)))
-    played = rolling.play()
-    assert [one[1] for one in seen] == ["web@1"]
-    assert {one.checker for one in played.world.violations} <= {"RequestsSurvive"}  # it failed them, after all
-    assert rolling.rollout.phase is Phase.ROLLED_BACK and set(rolling.releases) == {"web@1"}
-
-
-@pytest.mark.parametrize("standby", list(Standby))
-def test_a_release_that_does_not_start_leaves_the_active_one_or_comes_back_to_it(standby: Standby) -> None:
-    rolling = Rolling(ill=crashes, **stands_by(standby))
-    played = rolling.play()
-    assert rolling.rollout.phase is Phase.ROLLED_BACK and set(rolling.releases) == {"web@1"}
-    assert not played.failed, "requests wait"
-
-
-def test_code_is_not_rolled_back_alone_when_the_release_before_cannot_read_its_data() -> None:
-    rolling = Rolling(**stands_by(Standby.WARM), watch_s=60.0, warm_s=60.0, breaks_data=True)
-    rolling.at(40.0, lambda: turn_ill(rolling, "web@2", 0.6))
-    rolling.at(52.0, lambda: turn_ill(rolling, "web@2", 0.0))
-    seen: list[tuple[str, str]] = []
-    rolling.at(60.0, lambda: seen.append(active(rolling)))
-    rolling.play()
-    assert seen == [("web/2", "web@2")] and rolling.rollout.phase is not Phase.ROLLED_BACK
-    told = [one.sentence for one in rolling.world.shelf.events if one.rule == "L15"]
-    assert len(told) == 1 and "perdure restore web --to before-web-2" in told[0]
-
-
-@pytest.mark.parametrize("fuse", range(0, 160, 20))
-@pytest.mark.parametrize("standby", list(Standby))
-def test_a_daemon_that_dies_at_any_step_of_a_handover_leaves_one_release(standby: Standby, fuse: int) -> None:
-    rolling = Rolling(fuse=fuse, **stands_by(standby))
-    played = rolling.play(130.0)
-    assert not played.broken, played.lines
-    assert len(set(rolling.releases)) == 1
 
 
 def test_what_may_be_gone_back_to_is_kept_and_a_service_that_is_gone_leaves_no_release() -> None:
