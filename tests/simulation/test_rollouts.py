@@ -199,3 +199,17 @@ def test_they_go_back_together_and_the_innocent_one_may_come_again() -> None:
     assert not rolling.problems and len(rolling.instants("L13")) == 1
     assert rolling.releases == ["api@3"] * 3 + ["web@1"] * 3
     assert (rolling.rollout.phase, of_api(rolling).release) == (Phase.ROLLED_BACK, "api@3")
+
+
+def test_after_a_start_of_the_machine_the_present_step_begins_anew_and_goes_on() -> None:
+    rolling = Rolling()
+
+    def of_another_boot(desired: Desired) -> Desired:
+        assert desired.rollout is not None
+        return replace(desired, rollout=replace(desired.rollout, phase_at=1e6, progress_at=1e6))
+
+    rolling.at(
+        16.0, lambda: rolling.ask(lambda desk: desk.controller.change("C13", "web", None, of_another_boot, "a reboot"))
+    )
+    assert not rolling.play().failed
+    assert len(rolling.instants("L21")) == 1 and rolling.rollout.phase is Phase.DONE

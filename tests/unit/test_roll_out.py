@@ -124,6 +124,11 @@ def test_one_that_makes_no_progress_goes_back_unless_both_fail() -> None:
     assert decided(stuck, facts(evidence=replace(silent, asked_at=NOW - 1.0))) is None
 
 
+def test_requests_to_some_are_no_progress_while_others_do_not_start() -> None:
+    stuck = replace(rollout(Phase.SHARING, 0), phase_at=NOW - 661.0, progress_at=NOW - 661.0)
+    assert by("L14", stuck, facts(Side(2, 1, 2, math.inf))).phase is Phase.GOING_BACK
+
+
 def test_deaths_that_the_old_release_shares_are_not_the_new_ones_fault() -> None:
     known = facts(replace(WHOLE, deaths=2))
     assert decided(SHARING, replace(known, old=replace(OLD, deaths=2))) == decided(SHARING, facts())

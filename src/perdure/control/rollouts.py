@@ -97,8 +97,13 @@ class Rollouts:
             await self._tidy(service)
             return
         now = self.clock.now()
-        if rollout.phase_at > now:  # of a time before the machine was started
-            rollout = replace(rollout, phase_at=now, progress_at=now)
+        if rollout.phase_at > now:
+            # Written, or it would begin anew with each look until the machine runs as long as it did before.
+            anew = replace(rollout, phase_at=now, progress_at=now)
+            await self._write(
+                service, Move("L21", anew, "the machine was started: what the rollout waits for begins anew")
+            )
+            return
         facts = self.facts(service, rollout, now)
         service.rollout_waits_for = roll_out.waits_for(rollout, facts, now)
         move = roll_out.decide(rollout, facts, now)

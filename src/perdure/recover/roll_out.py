@@ -152,7 +152,9 @@ def _thrown_out(rollout: Rollout, facts: Facts, now: float) -> Move | None:
             return _again(rollout, facts, guilty + within, now)
         return roll_back.to_blame(rollout, guilty, facts, now)
     due_s = rollout.steps[rollout.step].for_s if rollout.phase is Phase.SHARING else 0.0
-    progress_at = max(rollout.progress_at, rollout.phase_at + due_s, evidence.asked_at)
+    # Requests are progress only where nothing but requests is waited for.
+    asked_at = evidence.asked_at if new.whole else -math.inf
+    progress_at = max(rollout.progress_at, rollout.phase_at + due_s, asked_at)
     deadline_at = progress_at + rollout.new.service.deploy.deadline_s
     if now >= deadline_at and not evidence.shared and facts.group.ready:
         return roll_back.back(rollout, "L14", f"{name} made no progress: {waits_for(rollout, facts, now)}", facts, now)
