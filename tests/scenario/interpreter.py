@@ -7,13 +7,13 @@ balancer's readings are a few lines here. A replica answers half a second after 
 import heapq
 import itertools
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 from listed import ListedHost, ListedRunner, VirtualClock
 from owning import Owning, fresh
 
-from perdure.control import conditions, turn, world
+from perdure.control import conditions, news, turn, world
 from perdure.control.execute import Executor
 from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import digest, peers, stall, suspect, traffic, vantage
@@ -272,7 +272,7 @@ class Interpreter(Owning):
             plan = turn.decide(facts, now)
             assert plan == turn.decide(facts, now)
             service.bucket, service.shared_at = plan.bucket, plan.shared_at
-            for decision in self._news(plan.decisions):
+            for decision in news.of(service, plan.decisions, now):
                 self._carry_out(decision)
             if not any(not isinstance(decision.change, Note) for decision in plan.decisions):
                 return self._look_again_at(plan)
@@ -340,12 +340,6 @@ class Interpreter(Owning):
         before = state.replica.state
         sentence = self.executor.exited(self._service, state, exited.exit)
         self._tell("R10", str(slot), sentence, f"{before} -> {state.replica.state}")
-
-    def _news(self, decisions: Sequence[Decision]) -> list[Decision]:
-        lasting = {f"{one.subject} {one.change.key}": one for one in decisions if isinstance(one.change, Note)}
-        known, self._service.notes = self._service.notes, {key: one.sentence for key, one in lasting.items()}
-        fresh = [one for key, one in lasting.items() if key not in known]
-        return [one for one in decisions if not isinstance(one.change, Note)] + fresh
 
     def _tell(self, rule: str, subject: str, sentence: str, moved: str) -> None:
         self.trace.append(f"{self.clock.now():8.3f} {rule} {subject}: {sentence}" + (f" [{moved}]" if moved else ""))

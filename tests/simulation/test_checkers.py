@@ -80,9 +80,9 @@ def _without_floor(standings: Sequence[Standing], *rest: object) -> list[Decisio
 
 
 def test_an_alarm_for_each_replica_of_a_shared_failure_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    from perdure.control.agent import Agent
+    from perdure.control import news
 
-    monkeypatch.setattr(Agent, "_news", lambda self, service, decisions: list(decisions))
+    monkeypatch.setattr(news, "of", lambda service, decisions, now: list(decisions))
     assert "SharedFailureIsToldOnce" in blamed(played(at("F28", 10.0, length_s=5.0), until_at=18.0))
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from perdure.control import cargo, conditions, crowding, journal, persist, turn, waiting, world
+from perdure.control import cargo, conditions, crowding, journal, news, persist, turn, waiting, world
 from perdure.control.carry import Carrier
 from perdure.control.execute import Executor
 from perdure.control.monitor import Monitor
@@ -209,8 +209,8 @@ class Agent:
             now,
         )
         service.bucket, service.shared_at = plan.bucket, plan.shared_at
-        news = _few_starts(self._news(service, plan.decisions))
-        decisions = [decision for decision in news if self._prepare(service, decision)]
+        fresh = _few_starts(news.of(service, plan.decisions, now))
+        decisions = [decision for decision in fresh if self._prepare(service, decision)]
         silence_at = min(
             (
                 suspect.look_again_at(slot.belief, now, service.rules_of(slot))
@@ -222,7 +222,7 @@ class Agent:
         changed = any(not isinstance(decision.change, Note) for decision in decisions)
         soon = now + LOOK_S_MAX
         service.look_at = now if changed else max(now + TURN_SPACING_S, min(plan.look_again_at, silence_at, soon))
-        if len(decisions) < len(news):
+        if len(decisions) < len(fresh):
             service.look_at = soon
         if any(slot.exited and slot.live for slot in service.slots.values()):
             service.look_at = min(service.look_at, now + GROUP_AGAIN_S)
@@ -250,13 +250,6 @@ class Agent:
         if (slot.last_rule, slot.last_sentence) != ("A11", error.sentence):
             slot.last_rule, slot.last_sentence = "A11", error.sentence
             self.tell("A11", decision.subject, error.sentence, Severity.ALARM, {"hint": error.hint})
-
-    def _news(self, service: ServiceState, decisions: Sequence[Decision]) -> list[Decision]:
-        """The decisions without the notes that were told already and still hold."""
-        lasting = {f"{one.subject} {one.change.key}": one for one in decisions if isinstance(one.change, Note)}
-        known, service.notes = service.notes, {key: one.sentence for key, one in lasting.items()}
-        fresh = [one for key, one in lasting.items() if key not in known]
-        return [one for one in decisions if not isinstance(one.change, Note)] + fresh
 
     def _record(self) -> None:
         documents = persist.documents(self._changed_slots(), self.carrier)

@@ -140,6 +140,8 @@ class ServiceState:
     """When each sign was last shared by half of the replicas."""
     notes: dict[str, str] = field(default_factory=dict)
     """Conditions that were told and still last: key -> sentence."""
+    noted_at: dict[str, float] = field(default_factory=dict)
+    """When each of those, or of those that ended a moment ago, last held."""
     hearing: vantage.Hearing = field(default_factory=vantage.Hearing)
     digests: digest.Rounds = field(default_factory=digest.Rounds)
     filled: space.Filled = field(default_factory=space.Filled)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from perdure.control import turn, world
+from perdure.control import news, turn, world
 from perdure.control.execute import Executor
 from perdure.control.observe import Observer
 from perdure.control.world import ServiceState
@@ -135,8 +135,10 @@ class Day:
         facts = turn.Facts(service.desired, standings, True, service.bucket, service.shared_at, service.notes)
         plan = turn.decide(facts, now)
         service.bucket, service.shared_at = plan.bucket, plan.shared_at
-        changes = [one for one in plan.decisions if not isinstance(one.change, Note)]
-        self._tell_notes([one for one in plan.decisions if isinstance(one.change, Note)])
+        fresh = news.of(service, plan.decisions, now)
+        changes = [one for one in fresh if not isinstance(one.change, Note)]
+        for one in fresh[len(changes) :]:
+            self.tell(one.rule, one.subject, one.sentence)
         for decision in changes:
             self._act(decision, now)
         slots = service.slots.values()
@@ -237,14 +239,6 @@ class Day:
         elif slot.replica is not None and slot.replica.state in (State.STOPPING, State.STOPPED):
             self.sky.monitor.forget(slot.replica.name)
         self._reopen()
-
-    def _tell_notes(self, notes: list[Decision]) -> None:
-        """Write those that are new to the trace."""
-        lasting = {f"{one.subject} {one.change.key}": one for one in notes if isinstance(one.change, Note)}
-        for key, one in lasting.items():
-            if key not in self.service.notes:
-                self.tell(one.rule, one.subject, one.sentence)
-        self.service.notes = {key: one.sentence for key, one in lasting.items()}
 
     def _reopen(self) -> None:
         """Tell HAProxy who gets requests."""

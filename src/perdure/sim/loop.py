@@ -117,7 +117,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         try:
             call.place.run(call.function, *call.arguments)
         except Exception as error:  # noqa: BLE001  a task root: it must not end the world, the run is judged by it
-            self.errors.append(f"{call.function!r} raised {error!r}")
+            self.errors.append(f"{getattr(call.function, '__qualname__', call.function)} raised {error!r}")
 
     def freeze(self, owner: int) -> None:
         """Hold back the callbacks of this owner from now on."""
