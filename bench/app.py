@@ -10,7 +10,8 @@ fast enough not to be what a bench measures. What its faults do is in `harm.py`.
     GET  /large       64 kB                                      GET /poison     nothing: the process ends
     POST /order       appends "REQUEST-ID PID" to --orders, so that a test can prove what was executed how often
 
-With `--work S` each of them takes S seconds and up to as much again. Faults are switched while it runs, by a request
+With `--work S` each of them takes S seconds and up to as much again; with `--leaks S` they begin to fail S seconds
+after its start, and S seconds later all of them do. Faults are switched while it runs, by a request
 to the replica itself (`on=` work, health, all, or one path: which requests suffer; `share=` of them, `times=` how many
 at most; a later fault replaces an earlier one):
 
@@ -329,6 +330,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--work", type=float, default=0.0, metavar="SECONDS", help="how long a request takes at least")
     parser.add_argument("--backlog", type=int, default=1024, help="connections that may wait (%(default)s)")
     parser.add_argument("--fails", type=float, default=0.0, metavar="SHARE", help="of its work fails from the start")
+    parser.add_argument("--leaks", type=float, metavar="SECONDS", help="until its work begins to fail, more and more")
     parser.add_argument("--start-delay", type=float, default=0.0, metavar="SECONDS", help="before it listens")
     parser.add_argument("--exit-at-start", type=int, metavar="CODE", help="exit at once: a crash loop")
     parser.add_argument("--ignore-sigterm", action="store_true")

@@ -46,7 +46,8 @@ class Harm:
         self._leaking: asyncio.TimerHandle | None = None
         self._kept: list[object] = []
         self._children: list[subprocess.Popen[bytes]] = []
-        if said.fails:
+        self._began_at = time.monotonic()
+        if said.fails or said.leaks:
             self.fault = {"kind": "error", "share": str(said.fails)}
 
     def strikes(self, path: str) -> str:
@@ -55,11 +56,17 @@ class Harm:
             return ""
         on = self.fault.get("on", "work")
         struck = on in ("all", path) or (not on.startswith("/") and (on == "health") == (path == "/healthz"))
-        if not struck or self._times_left == 0 or random.random() >= float(self.fault.get("share", "1")):
+        share = max(float(self.fault.get("share", "1")), self._exhausted())
+        if not struck or self._times_left == 0 or random.random() >= share:
             return ""
         if self._times_left is not None:
             self._times_left -= 1
         return self.fault["kind"]
+
+    def _exhausted(self) -> float:
+        """Share of the requests that find nothing left of what leaks."""
+        leaks_s = self.said.leaks
+        return 0.0 if leaks_s is None else (time.monotonic() - self._began_at) / leaks_s - 1.0
 
     def switch(self, query: Query) -> Answer:
         """Begin a fault, or end all of them; those that keep the process from answering begin after the answer."""

@@ -32,8 +32,13 @@ QUICK = Extent(1, 2, 5)
 
 
 def run(extent: Extent, directory: Path, only: Sequence[str] = ()) -> Report:
-    """All cases, or those of which a word is named, then the rivals."""
-    chosen = [case for case in cases.CASES if not only or any(word in case.name for word in only)]
+    """All cases, or those that are named, in full or in part, then the rivals."""
+    named = {word for word in only if any(word == case.name for case in cases.CASES)}
+    chosen = [
+        case
+        for case in cases.CASES
+        if not only or case.name in named or any(word in case.name for word in only if word not in named)
+    ]
     work = [(case, number) for number in range(extent.trials) for case in chosen]
     trials: list[Trial] = []
     errors: list[str] = []

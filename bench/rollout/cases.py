@@ -51,6 +51,7 @@ CASES = (
     Case("crashes when it starts", ("--exit-at-start", "3")),
     Case("is never ready", ("--start-delay", "1000"), deploy=SLOW_START),
     Case("fails its test", deploy=UNTRUE),
+    Case("leaks: fails from 10 s after its start on, wholly after 20 s", (*HEALTHY, "--leaks", "10"), deploy=SCALED),
     Case("30 % fail from 20 s after the end on", later="error&share=0.3", deploy=SCALED),
     Case("healthy", deploy=SCALED, bad=False),
     Case("healthy, 500 requests/s", deploy=SCALED, rate=500.0, old=(), new=(), bad=False),
