@@ -32,8 +32,7 @@ class LoadProcess:
         self.plan = plan
         self.progress = Result()
         """What was known at most `progress_s` ago."""
-        self.result = Result()
-        self.samples: tuple[Sample, ...] = ()
+        self._final: tuple[Result, tuple[Sample, ...]] | None = None
         self._progress_s = progress_s
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -52,6 +51,21 @@ class LoadProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+    @property
+    def result(self) -> Result:
+        """What came of it; RuntimeError while it runs, when only `progress` is known."""
+        return self._ended()[0]
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """Every request; RuntimeError while it runs."""
+        return self._ended()[1]
+
+    def _ended(self) -> tuple[Result, tuple[Sample, ...]]:
+        if self._final is None:
+            raise RuntimeError("the load has not ended: its result and samples are known afterwards")
+        return self._final
 
     async def done(self) -> None:
         """Wait until the plan's duration or count is reached and all answers are in."""
@@ -77,8 +91,7 @@ class LoadProcess:
                 message = self._parsed(line)
                 self.progress = Result.from_json(message["result"])
                 if message["final"]:
-                    self.result = self.progress
-                    self.samples = tuple(Sample(*row) for row in message["samples"])
+                    self._final = self.progress, tuple(Sample(*row) for row in message["samples"])
                 self._started.set()
         finally:
             self._started.set()

@@ -3,7 +3,8 @@
 import json
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -73,12 +74,12 @@ async def test_a_release_that_turns_bad_after_the_end_is_taken_back_by_itself(sh
     shop.web("--work", "0", more=QUICK)
     async with shop.load(rate=100.0) as clients:
         assert shop.run("deploy", timeout_s=120.0).returncode == 0
-        sound = len(failed(clients.samples))
+        broken_at = time.monotonic()
         for one in shop.replicas():
             if one["release"] == "web@2":
                 break_replica(one, "error&share=0.5")
         wait(lambda: phase(shop) == "rolled back", "it was taken back", 60.0)
-    assert sound == 0
+    assert [one for one in failed(clients.samples) if one.due_at < broken_at - 1.0] == []
     assert releases(shop) == ["web@1"] * 3
     assert {"L08", "L12", "L18"} <= set(shop.rules())
 
@@ -96,17 +97,42 @@ async def test_a_release_that_crashes_or_fails_its_test_gets_no_request(shop: Si
     assert not [one for one in shop.events() if one["rule"] == "L05"], "nothing untested got a request"
 
 
-async def test_a_daemon_that_is_killed_in_the_middle_goes_on_where_it_was(shop: Site) -> None:
-    """For all other steps: `tests/simulation/test_rollouts.py`."""
-    shop.web("--work", "0", more=QUICK)
+@pytest.mark.parametrize(("options", "end"), [(("--work", "0"), "watching"), (("--fails", "0.5"), "rolled back")])
+async def test_a_daemon_that_is_killed_after_each_step_ends_in_one_release(
+    shop: Site, options: Sequence[str], end: str
+) -> None:
+    shop.web(*options, more=f'{QUICK}[service.web.deploy.test]\ncommand = "sleep 0.3"\n')
     async with shop.load(rate=200.0) as clients:
         shop.ask("deploy", "--detach")
-        wait(lambda: phase(shop) == "sharing", "it shares", 30.0, 0.005)
-        os.kill(shop.status()["daemon"]["pid"], signal.SIGKILL)
-        shop.up()
-        wait(lambda: phase(shop) == "watching", "it has all the traffic", 60.0)
-    assert clients.result.failed == 0, clients.result.sentence()
-    assert {one["release"] for one in shop.replicas() if one["slot"] in ("web/4", "web/5", "web/6")} == {"web@2"}
+        steps = _killed_after_each_step(shop, end)
+        if end == "watching":
+            shop.ask("rollback", "web", "--no-wait")
+            steps += _killed_after_each_step(shop, "rolled back")
+        wait(lambda: not [one for one in shop.replicas() if one["release"] == "web@2"], "nothing of it runs")
+        healed_at = time.monotonic()
+    assert releases(shop) == ["web@1"] * 3
+    assert len(steps) > 4 and {"testing", "sharing", "going back"} <= {step[0] for step in steps}, steps
+    if end == "watching":
+        assert failed(clients.samples) == [], clients.result.sentence()
+    assert [one for one in failed(clients.samples) if one.due_at > healed_at] == []
+
+
+def _killed_after_each_step(shop: Site, end: str) -> list[tuple[str, int]]:
+    """The steps after which the daemon was killed and started again; it returns when the last one is reached."""
+    seen: list[tuple[str, int]] = []
+    deadline_at = time.monotonic() + 120.0
+    while time.monotonic() < deadline_at:
+        status = shop.status()
+        rollout = status["services"]["web"]["rollout"]
+        step = (str(rollout["phase"]), int(rollout["step"]))
+        if step not in seen:
+            seen.append(step)
+            os.kill(status["daemon"]["pid"], signal.SIGKILL)
+            shop.up()
+        elif step[0] == end:
+            return seen
+        time.sleep(0.005)
+    raise AssertionError(f"the rollout did not end after {seen}")
 
 
 async def test_haproxy_killed_and_an_old_replica_killed_in_the_middle_change_nothing(shop: Site) -> None:
