@@ -1,16 +1,18 @@
-"""What `perdure doctor` sees of a state: real files, and the document of `status`."""
+"""What `perdure doctor` sees of a state and of the next release: real files, and the document of `status`."""
 
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 from test_weakness_state import KEEPING, NOTES
 
 from perdure.control import doctor
 from perdure.control.paths import Paths
-from perdure.model.service import Deployment, Service
+from perdure.model.service import Deployment, Mode, Service
 from perdure.model.snapshot import StateKind
 
 NOW = 1_000_000.0
@@ -25,14 +27,15 @@ def where(tmp_path: Path) -> Paths:
 
 def told(*, since_s: float = 60.0, **data: Any) -> dict[str, Any]:
     active = {"slot": "notes/1", "state": "ready", "role": "active", "since_s": since_s, "standby": False, "lag_s": 0.0}
-    passive = {"slot": "notes/2", "state": "stopped", "role": "passive", "standby": True, "lag_s": 4.0}
+    active["pid"] = os.getpid()
+    passive = {"slot": "notes/2", "state": "stopped", "role": "passive", "standby": True, "lag_s": 4.0, "pid": None}
     kept = {
         "snapshots": 3,
         "last": {"size_bytes": 1000, "took_s": 0.1},
         "proven": {"proven": {"at": NOW - 60.0, "took_s": 0.1, "problem": ""}},
         "problem": None,
     }
-    services = {"notes": {"replicas": [active, passive], "data": kept | data}}
+    services = {"notes": {"replicas": [active, passive], "data": kept | data, "requests_per_s": 5.0, "rollout": None}}
     return {"daemon": {"pid": os.getpid()}, "services": services}
 
 
@@ -104,3 +107,19 @@ def test_what_the_daemon_says_of_snapshots_is_judged(where: Paths) -> None:
     assert rules(where, late) == {"W29", "W30"}
     late["services"] = {}
     assert rules(where, late) == set(), "the daemon does not know the service yet"
+
+
+def test_what_the_daemon_and_the_machine_say_about_the_next_release(
+    where: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web = replace(NOTES, mode=Mode.ACTIVE_ACTIVE, state=None)
+    document = told()
+    assert rules(where, document, web) == {"W35"}, "5 requests a second are too few for a step of 5 %"
+    document["services"]["notes"]["rollout"] = {"failed": True, "release": "notes@7", "ended_for": "it crashes"}
+    document["services"]["notes"]["requests_per_s"] = 50.0
+    assert rules(where, document, web) == {"W31"}
+    document["services"]["notes"]["rollout"]["failed"] = False
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1_000_000))
+    assert rules(where, document, web) == {"W36"}, "this process holds more than that"
+    document["services"]["notes"]["replicas"][0]["pid"] = 2**22 + 1
+    assert rules(where, document, web) == set(), "a process that has ended holds nothing"

@@ -1,15 +1,22 @@
 """The page for Prometheus: every family has its lines, and a counter is written to the last digit."""
 
 import re
+from dataclasses import replace
 
 from facts import desired, replica, service
 from test_preserve import Case
 
 from perdure.control import metrics
+from perdure.control.contest import Contest
 from perdure.control.world import ServiceState, SlotState, Totals, World
 from perdure.detect import suspect
+from perdure.model.deploy import Step, Strategy
+from perdure.model.release import Arm, Phase, Rollout
 from perdure.model.replica import Slot, State
 from perdure.model.service import Address
+from perdure.recover import compare
+from perdure.recover.observed import Arms, Tally
+from perdure.recover.usual import Frozen
 
 DAEMON = {"uptime_s": 1.5, "loop_age_s": 0.1, "cpu_s": 2.25, "memory_bytes": 77_000_001, "store_up": 1.0}
 LINE = re.compile(r'(perdure_[a-z_]+)(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? -?[0-9.]+(e[+-][0-9]+)?')
@@ -92,3 +99,40 @@ def test_a_service_of_which_all_are_active_has_no_samples_of_these() -> None:
     text = "\n".join(line for line in page(Address("127.0.0.1", 80)) if not line.startswith("# "))
     for name in ("perdure_active", "perdure_epoch", "perdure_takeovers", "perdure_state", "perdure_snapshots"):
         assert name not in text
+
+
+def samples_of(rollout: Rollout | None, compared: Contest | None = None) -> dict[str, str]:
+    declared = service()
+    known = ServiceState(desired(declared, rollout=rollout), suspect.policy(declared), contest=compared)
+    text = metrics.render(World({"web": known}), DAEMON, balancer_up=True, wall=0.0)
+    lines = [line for line in text.splitlines() if line.startswith(("perdure_release", "perdure_rollout"))]
+    assert [line for line in lines if not LINE.fullmatch(line)] == []
+    return dict(line.rsplit(" ", 1) for line in lines)
+
+
+def test_a_rollout_shows_its_releases_phase_share_and_what_was_compared() -> None:
+    old, new = Arm("web@1", service(), (1, 2, 3)), Arm("web@2", service(), (4,))
+    steps = (Step(0.05, 60.0), Step(0.5, 60.0))
+    rollout = Rollout(7, old, new, Strategy.CANARY, steps, 3, Phase.SHARING, step=0)
+    total = Arms(new=Tally(20.0, 4.0), old=Tally(95.0, 1.0))
+    comparison = replace(compare.begin(Frozen(), 0.0), total=total)
+    found = samples_of(rollout, Contest(7, comparison=comparison))
+    assert found['perdure_release{service="web",release="web@1",role="serves"}'] == "1.0"
+    assert found['perdure_release{service="web",release="web@2",role="on trial"}'] == "1.0"
+    phases = {name: value for name, value in found.items() if name.startswith("perdure_rollout_phase")}
+    assert [name for name, value in phases.items() if value == "1.0"] == [
+        'perdure_rollout_phase{service="web",phase="sharing"}'
+    ]
+    assert len(phases) == len(Phase)
+    assert found['perdure_rollout_share{service="web"}'] == "0.05"
+    assert found['perdure_rollout_failed{service="web"}'] == "0.0"
+    assert found['perdure_rollout_requests{service="web",release="web@2"}'] == "20.0"
+    assert found['perdure_rollout_failures{service="web",release="web@1"}'] == "1.0"
+    assert found['perdure_rollout_evidence_nats{service="web"}'] == "0.0"
+    back = replace(rollout, phase=Phase.ROLLED_BACK)
+    assert samples_of(back)['perdure_rollout_failed{service="web"}'] == "1.0"
+    assert samples_of(replace(back, acknowledged=True))['perdure_rollout_failed{service="web"}'] == "0.0"
+
+
+def test_a_service_that_never_had_a_rollout_shows_its_release_alone() -> None:
+    assert samples_of(None) == {'perdure_release{service="web",release="web@1",role="serves"}': "1.0"}

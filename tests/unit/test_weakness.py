@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from perdure.model.check import Check, CheckKind
+from perdure.model.deploy import Deploy, DeployTest, Files
 from perdure.model.event import Severity
 from perdure.model.service import Address, Deployment, Heartbeat, Limits, Protocol, Restart, Retry, Service
 from perdure.prevent import weakness
@@ -18,6 +19,8 @@ STRONG = Service(
     heartbeat=Heartbeat(2.0),
     limits=Limits(max_concurrent=20),
     user="shop",
+    files=Files("/srv/shop", ("**",)),
+    deploy=Deploy(tests=(DeployTest(("smoke",)),)),
 )
 FINE = weakness.Facts("2.8.5", root=True, daemon_supervised=True)
 TCP = Check(CheckKind.TCP)

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from perdure.adapters import role
 from perdure.adapters.balancer import program
 from perdure.control.paths import Paths
@@ -19,7 +21,7 @@ from perdure.model.finding import Finding
 from perdure.model.replica import SERVING, Slot
 from perdure.model.service import Deployment, Service
 from perdure.model.snapshot import Keeping, StateKind
-from perdure.prevent import weakness
+from perdure.prevent import weakness, weakness_release
 from perdure.prevent.weakness_state import Seen
 
 Document = Mapping[str, Any]
@@ -43,11 +45,35 @@ def examine(deployment: Deployment, where: Paths, told: Document | None, wall: f
         for one in deployment.services
         if one.state is not None
     }
+    releases = {name: _released(document) for name, document in services.items()}
     try:
         haproxy = program.find(deployment.haproxy)
+        facts = weakness.Facts(haproxy.version, haproxy.lua, "", root, supervised, states, releases)
     except errors.UnavailableError as error:
-        return weakness.judge(deployment, weakness.Facts(None, False, error.sentence, root, supervised, states))
-    return weakness.judge(deployment, weakness.Facts(haproxy.version, haproxy.lua, "", root, supervised, states))
+        facts = weakness.Facts(None, False, error.sentence, root, supervised, states, releases)
+    return weakness.judge(deployment, facts)
+
+
+def _released(told: Document) -> weakness_release.Seen:
+    """What matters for the next release of a service that runs."""
+    rollout = told.get("rollout") or {}
+    held = [size for one in told["replicas"] if one["pid"] and (size := _memory_bytes(one["pid"])) is not None]
+    return weakness_release.Seen(
+        requests_per_s=told["requests_per_s"],
+        replica_bytes=max(held, default=None),
+        free_bytes=psutil.virtual_memory().available,
+        thrown_out=rollout["release"] if rollout.get("failed") else "",
+        cause=rollout.get("ended_for", ""),
+    )
+
+
+def _memory_bytes(pid: int) -> int | None:
+    """What a replica and its children hold; None when it has ended, or this user may not look."""
+    try:
+        process = psutil.Process(pid)
+        return sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
+    except psutil.Error:
+        return None
 
 
 def _seen(service: Service, keeping: Keeping, where: Paths, told: Document, wall: float) -> Seen:

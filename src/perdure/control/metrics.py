@@ -6,9 +6,10 @@ What is not known has no sample: never a 0 that looks like a measurement.
 
 from collections.abc import Iterable, Mapping
 
-from perdure.control import keepsakes
+from perdure.control import contest, keepsakes, rollout_documents
 from perdure.control.preserve import lag_s
 from perdure.control.world import ServiceState, World
+from perdure.model.release import Phase, Rollout
 from perdure.model.replica import State
 
 Labels = Mapping[str, str]
@@ -32,9 +33,72 @@ def render(known: World, daemon: Mapping[str, float], balancer_up: bool, wall: f
     _family(lines, "perdure_failures_total", "counter", "Tries that failed, by slot", _counted(known, "failures"))
     _family(lines, "perdure_retries_total", "counter", "Failed tries that were repeated", _counted(known, "retries"))
     _family(lines, "perdure_retries_allowed", "gauge", "1 while the retry budget lasts", _retries(known))
+    _released(lines, known)
     _owned(lines, known, wall)
     _kept(lines, known, wall)
     return "\n".join(lines) + "\n"
+
+
+def _released(lines: list[str], known: World) -> None:
+    """What runs of which release, and the last rollout of each service that had one."""
+    services = [(name, service.desired) for name, service in sorted(known.services.items())]
+    _family(
+        lines,
+        "perdure_release",
+        "gauge",
+        "1 for each release that serves, is on trial, or stands by",
+        [
+            ({"service": name, "release": release, "role": rollout_documents.role(release, desired)}, 1.0)
+            for name, desired in services
+            for release in (desired.release, *([desired.other.release] if desired.other is not None else []))
+        ],
+    )
+    rollouts = [(name, desired.rollout) for name, desired in services if desired.rollout is not None]
+    figures = [(name, one, contest.figures(known.services[name].contest, one)) for name, one in rollouts]
+    compared = [(name, one, found) for name, one, found in figures if found]
+    families: list[tuple[str, str, Iterable[tuple[Labels, float]]]] = [
+        (
+            "perdure_rollout_phase",
+            "1 for the phase that the last rollout is in",
+            [
+                ({"service": name, "phase": each.value}, float(one.phase is each))
+                for name, one in rollouts
+                for each in Phase
+            ],
+        ),
+        (
+            "perdure_rollout_share",
+            "Share of the requests that the new release is to have",
+            [({"service": name}, one.share) for name, one in rollouts],
+        ),
+        (
+            "perdure_rollout_failed",
+            "1 when it was rolled back, until that is acknowledged",
+            [({"service": name}, float(one.failed)) for name, one in rollouts],
+        ),
+        (
+            "perdure_rollout_requests",
+            "Requests of both releases since they are compared",
+            [pair for name, one, found in compared for pair in _arms(name, one, found, "requests")],
+        ),
+        (
+            "perdure_rollout_failures",
+            "Failed requests of both releases since they are compared",
+            [pair for name, one, found in compared for pair in _arms(name, one, found, "failures")],
+        ),
+        (
+            "perdure_rollout_evidence_nats",
+            "How much the failures speak against the new release",
+            [({"service": name}, found["evidence"]) for name, _, found in compared],
+        ),
+    ]
+    for name, meaning, samples in families:
+        _family(lines, name, "gauge", meaning, samples)
+
+
+def _arms(service: str, rollout: Rollout, found: Mapping[str, float], what: str) -> Iterable[tuple[Labels, float]]:
+    yield {"service": service, "release": rollout.new.release}, found[what]
+    yield {"service": service, "release": rollout.old.release}, found[f"{what}_before"]
 
 
 def _owned(lines: list[str], known: World, wall: float) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 from perdure.control import contest
 from perdure.control.world import ServiceState
 from perdure.model.release import Phase, Release, Rollout
+from perdure.model.standing import Desired
 
 
 def told(service: ServiceState, now: float) -> dict[str, Any] | None:
@@ -51,24 +52,25 @@ def result(rollout: Rollout) -> str:
     return "aborted" if rollout.aborted else "rolled back"
 
 
+def role(release: str, desired: Desired) -> str:
+    """What a release is to its service now: `serves`, `on trial`, `stands by`, or nothing."""
+    if release == desired.release:
+        return "serves"
+    if desired.other is None or desired.other.release != release:
+        return ""
+    return "on trial" if desired.rollout is not None and desired.rollout.under_way else "stands by"
+
+
 def listed(release: Release, service: ServiceState | None) -> dict[str, Any]:
     """One release in a list: nothing of its environment."""
     desired = service.desired if service is not None else None
-    role = ""
-    if desired is not None:
-        other = desired.other
-        if release.name == desired.release:
-            role = "serves"
-        elif other is not None and other.release == release.name:
-            rollout = desired.rollout
-            role = "on trial" if rollout is not None and rollout.under_way else "stands by"
     return {
         "release": release.name,
         "made_at": release.made_at,
         "message": release.message,
         "command": list(release.service.command),
         "files": release.files[:12],
-        "state": role,
+        "state": role(release.name, desired) if desired is not None else "",
         "verdict": release.verdict or _taken_back(release, desired.rollout if desired is not None else None),
     }
 

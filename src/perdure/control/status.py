@@ -146,6 +146,7 @@ def _service(service: ServiceState, now: float, wall: float) -> dict[str, Any]:
         **(_owned(service) if declared.one_active else {}),
         **(_kept(service, wall) if declared.state is not None else {}),
         "rollout": rollout_documents.told(service, now),
+        "requests_per_s": _requests_per_s(service, now) if declared.listen is not None else None,
         "retries": "on" if service.retries_off_since_at is None else "off",
         "replicas": [
             {**_replica(service, slot, now), **keepsakes.of_slot(service, slot, wall)}
@@ -153,6 +154,14 @@ def _service(service: ServiceState, now: float, wall: float) -> dict[str, Any]:
             if _shown(service, slot)
         ],
     }
+
+
+def _requests_per_s(service: ServiceState, now: float) -> float:
+    """Tries of requests: in the last 10 s or, if that is more, in the last 10 min."""
+    asked = [slot.belief.seen for slot in service.slots.values() if slot.live and slot.belief.seen.at is not None]
+    lately, long = traffic.SPANS_S[1:]
+    now_per_s = sum(one.tallies[1].requests for one in asked if one.at is not None and now - one.at < lately) / lately
+    return round(max(now_per_s, sum(one.tallies[2].requests for one in asked) / long), 2)
 
 
 def _kept(service: ServiceState, wall: float) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 Intuition: for every part, ask what clients get when exactly that part fails, or fails to be noticed. A finding is no
 mistake: the file is valid and runs. It names the fault that would be felt, and the remedy. Pure; `control.doctor`
-gathers the facts, the command line prints. What becomes of a service's state is judged in `weakness_state`.
+gathers the facts, the command line prints. A service's state is judged in `weakness_state`, its releases in
+`weakness_release`.
 
 Not judged here: whether limits and time-outs fit the application's load, which only a measurement can tell.
 """
@@ -15,7 +16,7 @@ from perdure.model.check import CheckKind
 from perdure.model.event import Severity
 from perdure.model.finding import Finding
 from perdure.model.service import Address, Deployment, Protocol, Service
-from perdure.prevent import weakness_state
+from perdure.prevent import weakness_release, weakness_state
 
 _PORT_NAMES = ("$PORT", "${PORT}")
 _SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh"})
@@ -35,6 +36,8 @@ class Facts:
     """Whether something restarts the daemon when it ends; None means unknown, because no daemon runs."""
     states: Mapping[str, weakness_state.Seen] = field(default_factory=dict)
     """What is seen of the state of each service that declares one."""
+    releases: Mapping[str, weakness_release.Seen] = field(default_factory=dict)
+    """What is seen of each service that matters for its next release."""
 
 
 def judge(deployment: Deployment, facts: Facts) -> tuple[Finding, ...]:
@@ -48,6 +51,7 @@ def judge(deployment: Deployment, facts: Facts) -> tuple[Finding, ...]:
             *_ending(service),
             *_rights(service, facts),
             *weakness_state.judge(service, facts.states.get(service.name, weakness_state.Seen())),
+            *weakness_release.judge(service, facts.releases.get(service.name, weakness_release.Seen())),
         ]
     return tuple(sorted(found, key=lambda finding: -list(Severity).index(finding.severity)))
 
