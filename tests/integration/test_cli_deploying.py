@@ -317,7 +317,7 @@ def test_a_rollback_to_a_release_that_stands_by_is_done_when_the_later_one_is_go
 ) -> None:
     daemon.rollouts = {"web": [told.done(), told.going_back(result="aborted"), told.aborted()]}
     assert run("rollback", "web") == 0
-    assert daemon.commands == [("rollback", {"service": "web", "release": None})]
+    assert daemon.commands == [("rollback", {"service": "web", "release": None, "force": False})]
     assert "web@7 was aborted, and web@6 serves" in capsys.readouterr().out
 
 
@@ -327,7 +327,7 @@ def test_a_rollback_to_a_release_that_must_start_is_a_rollout_of_its_own(
     names = {"number": 3, "release": "web@5", "before": "web@6", "back": True}
     daemon.begins = {"web": [told.rollout(**names), told.rollout(**names), told.done(**names, phase="done")]}
     assert run("rollback", "web", "web@5") == 0
-    assert daemon.commands == [("rollback", {"service": "web", "release": "web@5"})]
+    assert daemon.commands == [("rollback", {"service": "web", "release": "web@5", "force": False})]
     lines = capsys.readouterr().out.splitlines()
     assert "web@5 is brought back: no traffic yet; 1 of 2 new replicas answer their checks" in lines
     daemon.rollouts = {"web": [BEFORE]}

@@ -144,6 +144,25 @@ def test_what_was_rolled_back_is_refused_until_it_changes() -> None:
     assert len(rolling.problems) == 1 and "the same was rolled back as web@2" in rolling.problems[0]
 
 
+def test_going_back_to_what_was_thrown_out_takes_a_second_word() -> None:
+    rolling = Rolling(ill=errs(1.0))
+    rolling.at(40.0, lambda: rolling.ask(lambda releasing: releasing.roll_back("web", "web@2")))
+    rolling.at(41.0, lambda: rolling.ask(lambda releasing: releasing.roll_back("web", "web@2", force=True)))
+    rolling.play()
+    assert len(rolling.problems) == 1 and "web@2 was rolled back itself: " in rolling.problems[0]
+    assert len(rolling.instants("C11")) == 1 and rolling.rollout.new.release == "web@2"
+
+
+def test_what_was_taken_back_by_command_may_come_again_and_that_is_said() -> None:
+    rolling = Rolling()
+    rolling.at(19.0, lambda: rolling.ask(lambda releasing: releasing.abort("web")))
+    rolling.at(30.0, lambda: rolling.ask(lambda releasing: releasing.deploy(rolling.world.services, ["web"], Wishes())))
+    rolling.play()
+    told = [one.sentence for one in rolling.world.shelf.events if one.rule == "C10"]
+    assert not rolling.problems
+    assert told[1] == "web@3 is deployed (canary), after web@1; the same was taken back by command as web@2"
+
+
 def test_a_rollback_is_red_until_somebody_acknowledges_it() -> None:
     rolling = Rolling(ill=errs(1.0))
     red: list[bool] = []

@@ -121,7 +121,7 @@ def test_a_rollback_is_red_and_names_cause_numbers_last_words_and_the_next_comma
     ]
     assert lines[3] == "    |   frame 1" and lines[12] == "    | KeyError \N{REPLACEMENT CHARACTER}"
     assert [line.split("  ")[2] for line in lines[14:]] == [
-        "perdure logs web",
+        f"perdure logs {told.rolled_back()['slots'][0]}",
         "perdure diff web@6 web@7",
         "perdure deploy web",
         "perdure acknowledge web",

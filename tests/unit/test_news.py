@@ -30,6 +30,12 @@ def test_a_note_is_told_when_it_begins_to_hold_and_shown_as_long_as_it_does() ->
     assert service.notes == {"web shared requests": "half of them fail"}
 
 
+def test_what_is_shown_of_one_slot_says_which_one() -> None:
+    service = fresh()
+    rules(service, 1.0, FAILING, FLOOR)
+    assert [*service.notes.values()] == ["half of them fail", "web/2 keeps its traffic"]
+
+
 def test_a_note_that_comes_back_within_ten_seconds_is_the_same_one() -> None:
     service = fresh()
     assert rules(service, 1.0, FAILING) == ["R07"]

@@ -133,10 +133,10 @@ def test_no_value_of_a_variable_is_shown_anywhere_even_where_the_file_repeats_it
     assert SECRET not in repr(difference._Veil.of(before, after))
 
 
-def test_the_command_is_told_as_a_shell_reads_it() -> None:
+def test_the_command_is_told_as_the_file_may_have_it() -> None:
     found = between(WEB, replace(WEB, command=("gunicorn", "a b")))
-    assert found.command == Setting("command", "gunicorn -b '127.0.0.1:$PORT' shop:app", "gunicorn 'a b'")
-    assert difference.lines(found) == ["~ command: gunicorn -b '127.0.0.1:$PORT' shop:app -> gunicorn 'a b'"]
+    assert found.command == Setting("command", "gunicorn -b 127.0.0.1:$PORT shop:app", "gunicorn 'a b'")
+    assert difference.lines(found) == ["~ command: gunicorn -b 127.0.0.1:$PORT shop:app -> gunicorn 'a b'"]
 
 
 def test_settings_are_told_in_the_words_of_the_file() -> None:

@@ -33,6 +33,7 @@ Message = Annotated[
 ]
 Observe = Annotated[bool, typer.Option("--observe", help="Tell every verdict, and act on none.")]
 Force = Annotated[bool, typer.Option("--force", help="Also what was rolled back before, and what runs already.")]
+Anyway = Annotated[bool, typer.Option("--force", help="Also to a release that was rolled back itself.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Return as soon as the daemon has recorded it.")]
 OnlyLook = Annotated[bool, typer.Option("--status", help="Deploy nothing: show the rollout under way, or the last.")]
 FollowTimeout = Annotated[
@@ -88,6 +89,8 @@ def deploy(
 def rollback(
     service: Name,
     release: To = None,
+    *,
+    force: Anyway = False,
     no_wait: options.NoWait = False,
     timeout: options.Timeout = waiting.DEFAULT_TIMEOUT,
     file: options.File = None,
@@ -96,7 +99,7 @@ def rollback(
     client = api.Client(options.deployment_paths(file))
     timeout_s = options.duration_s("--timeout", timeout)
     before = client.get("rollout", service=service)
-    _say(client.post("rollback", service=service, release=release))
+    _say(client.post("rollback", service=service, release=release, force=force))
     if no_wait:
         return
     number = client.get("rollout", service=service)["number"]

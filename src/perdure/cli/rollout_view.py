@@ -163,11 +163,12 @@ def _capsule(rollout: Document) -> Iterator[RenderableType]:
 
 def _next_commands(rollout: Document) -> Iterator[RenderableType]:
     name = words.service(rollout)
-    commands = [(f"perdure logs {name}", "what its replicas wrote")]
+    logs = next(iter(rollout["slots"]), name)
+    commands = [(f"perdure logs {logs}", "what it wrote" if logs != name else "what its replicas wrote")]
     if not rollout.get("back"):
         commands += [
             (f"perdure diff {rollout['before']} {rollout['release']}", "what is different in it"),
-            (f"perdure deploy {name}", "when it is corrected: the same is refused"),
+            (f"perdure deploy {name}", "when it is corrected" + (": the same is refused" if rollout["failed"] else "")),
         ]
     if rollout.get("failed"):
         commands.append((f"perdure acknowledge {name}", "status shows it in red no more"))

@@ -44,6 +44,7 @@ class Backed(Named):
     """A service and the release that it is to go back to; none: the one before."""
 
     release: str | None = Field(default=None, max_length=80)
+    force: bool = False
 
 
 class Done(BaseModel):
@@ -86,7 +87,7 @@ def routes(app: FastAPI, desk: Desk, agent: Agent, declared: Callable[[], Awaita
 
     @app.post("/v1/rollback", summary="Go back to an earlier release at once", response_model=Done)
     async def post_rollback(body: Backed) -> Done:
-        return await done(await releasing.roll_back(body.service, body.release))
+        return await done(await releasing.roll_back(body.service, body.release, force=body.force))
 
     @app.post("/v1/abort", summary="End a rollout that is on trial", response_model=Done)
     async def post_abort(body: Named) -> Done:

@@ -20,6 +20,9 @@ def of(service: ServiceState, decisions: Sequence[Decision], now: float) -> list
     known |= service.notes.keys()
     service.noted_at = {key: at for key, at in service.noted_at.items() if key in known}
     service.noted_at |= dict.fromkeys(service.notes.keys() | lasting.keys(), now)
-    service.notes = {key: one.sentence for key, one in lasting.items()}
+    service.notes = {
+        key: one.sentence if one.subject == service.name else f"{one.subject} {one.sentence}"
+        for key, one in lasting.items()
+    }
     fresh = [one for key, one in lasting.items() if key not in known]
     return [one for one in decisions if not isinstance(one.change, Note)] + fresh

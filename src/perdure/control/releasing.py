@@ -57,6 +57,7 @@ class Releasing:
         put: dict[str, Document] = {}
         expect: dict[str, int] = {}
         begun: list[Rollout] = []
+        sentences: dict[str, str] = {}
         for name in dict.fromkeys(names) or sorted(declared):
             record, service = _both(known, declared, name)
             desired = persist.read_desired(record.value)
@@ -74,24 +75,24 @@ class Releasing:
                 put |= dict([release_records.document(release_records.assumed(desired))])
             expect[persist.service_key(name)] = record.revision
             begun.append(rollout)
+            sentence = f"{release.name} is deployed ({rollout.strategy}), after {rollout.old.release}"
+            sentences[name] = sentence + _again(desired, release, before)
         if not begun:
             raise RefusedError("nothing differs from what runs", "change the file, or: perdure deploy NAME --force")
         group = tuple(sorted(one.new.service.name for one in begun)) if len(begun) > 1 else ()
         for one in begun:
             key = persist.service_key(one.new.service.name)
             put[key] = codec.encode(replace(persist.read_desired(put[key]), rollout=replace(one, group=group)))
-        sentences = [f"{one.new.release} is deployed ({one.strategy}), after {one.old.release}" for one in begun]
-        events = [
-            self.controller.event("C10", one.new.service.name, sentence)
-            for one, sentence in zip(begun, sentences, strict=True)
-        ]
+        events = [self.controller.event("C10", name, sentence) for name, sentence in sentences.items()]
         self.controller.revision = await self.records.store.commit(
             Transaction(expect, put, events=events, durable=True)
         )
-        return sentences
+        return [*sentences.values()]
 
-    async def roll_back(self, service: str, name: str | None = None) -> list[str]:
-        """Go back to an earlier release at once: without steps, tests or waiting."""
+    async def roll_back(self, service: str, name: str | None = None, *, force: bool = False) -> list[str]:
+        """Go back to an earlier release at once: without steps, tests or waiting; by `force` also to one that was
+        thrown out.
+        """
         desired = await self.controller.read(service)
         rollout = desired.rollout
         if rollout is not None and rollout.under_way and name in (None, rollout.old.release, desired.release):
@@ -102,6 +103,9 @@ class Releasing:
             raise ConflictError(_under_way(rollout), f"perdure abort {service}")
         if target.name == desired.release:
             raise RefusedError(f"{target.name} is what runs", f"perdure releases {service}")
+        if name and target.verdict and not force:
+            sentence = f"{target.name} was rolled back itself: {target.verdict}"
+            raise RefusedError(sentence, f"perdure rollback {service} {target.name} --force")
         warm = desired.other
         if rollout is not None and warm is not None and warm.release == target.name and not rollout.in_place:
             why = f"{rollout.new.release} is taken back by command"
@@ -212,7 +216,8 @@ def free_slots(desired: Desired) -> tuple[int, ...]:
 
 def _both(known: Mapping[str, Record], declared: Mapping[str, Service], name: str) -> tuple[Record, Service]:
     if name not in declared:
-        raise ConfigError(f"the file declares no service {name!r} (it declares: {', '.join(sorted(declared))})")
+        sentence = f"the file declares no service {name!r} (it declares: {', '.join(sorted(declared))})"
+        raise ConfigError(sentence, "name one of them; without a name, all that differ are deployed")
     record = known.get(persist.service_key(name))
     if record is None:
         raise ConfigError(f"{name} does not run yet: there is nothing to replace", "perdure reload")
@@ -249,6 +254,15 @@ def _refuse_again(running: Release | None, release: Release, before: Iterable[Re
         if one.content == release.content and one.verdict:
             sentence = f"the same was rolled back as {one.name}: {one.verdict}"
             raise RefusedError(sentence, f"change it, or: perdure deploy {release.service.name} --force")
+
+
+def _again(desired: Desired, release: Release, before: Mapping[str, Release]) -> str:
+    """What to add when somebody took the same back a moment ago: the file may only have been left as it was."""
+    last = desired.rollout
+    taken_back = last is not None and last.phase in (Phase.ROLLED_BACK, Phase.ABORTED) and before.get(last.new.release)
+    if not taken_back or taken_back.content != release.content or taken_back.verdict:
+        return ""
+    return f"; the same was taken back by command as {taken_back.name}"
 
 
 def _before(desired: Desired, releases: Mapping[str, Release]) -> Release:

@@ -27,7 +27,7 @@ def told(service: ServiceState, now: float) -> dict[str, Any] | None:
         "attempt": rollout.attempt,
         "since_s": round(max(0.0, now - rollout.phase_at), 3),
         "waits_for": service.rollout_waits_for,
-        "slots": [f"{service.name}/{number}" for number in rollout.new.slots],
+        "slots": [f"{service.name}/{number}" for number in rollout.new.slots or _last_in(service, rollout.new.release)],
         "compared": dict(figures),
         "numbers": dict(rollout.numbers),
         "ended_for": rollout.ended_for,
@@ -41,6 +41,12 @@ def told(service: ServiceState, now: float) -> dict[str, Any] | None:
         "failed": rollout.failed,
         "result": result(rollout),
     }
+
+
+def _last_in(service: ServiceState, release: str) -> list[int]:
+    """Slots in which nothing ran after a release: their logs end with what it wrote."""
+    slots = sorted(service.slots.items())
+    return [number for number, slot in slots if slot.replica is not None and slot.replica.release == release]
 
 
 def result(rollout: Rollout) -> str:

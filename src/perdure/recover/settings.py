@@ -7,6 +7,7 @@ Neighbours: `spelling` writes the values, `difference` compares two services.
 """
 
 import dataclasses
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
@@ -31,6 +32,8 @@ _APART: Mapping[type, frozenset[str]] = {
 _UNITS = (("_per_s", ""), ("_s_max", "_max"), ("_bytes", ""), ("_s", ""))
 """Ends of the names of fields, and what the file has instead."""
 
+_PLAIN = re.compile(r"[\w@%+=:,./${}-]+")
+
 Settings = Iterator[tuple[str, str]]
 
 
@@ -40,8 +43,8 @@ def settings(service: Service) -> Mapping[str, str]:
 
 
 def command(words: Sequence[str]) -> str:
-    """A command as a shell would read it."""
-    return shlex.join(words)
+    """A command as it may stand in the file: quoted like a shell's, but for what Perdure itself replaces."""
+    return " ".join(word if _PLAIN.fullmatch(word) else shlex.quote(word) for word in words)
 
 
 def _all(service: Service) -> Settings:
