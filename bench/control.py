@@ -2,7 +2,9 @@
 
 The replicas are the smallest servers there are (`tiny.c`), so that a thousand fit on any machine; nothing fails. At
 rest no client asks, so all that is measured is looking: probes, the state of processes, HAProxy's counters,
-bookkeeping. Then clients send 20,000 requests a second through HAProxy, which are counted, and sampled from its log.
+bookkeeping. Then clients send 20,000 requests a second through HAProxy, which are counted, and sampled from its log:
+first to all replicas of the large service, then to the ten of another one, for a machine with few cores is not able to
+wake a thousand processes so often.
 """
 
 import itertools
@@ -36,6 +38,8 @@ class Extent:
 
 QUICK = Extent(sizes=(10, 100), watch_s=10.0, settle_s=4.0)
 CONNECTIONS = 64
+FEW = 10
+"""So many of the replicas belong to a service of their own, when there are more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,8 @@ class Cost:
     disturbed: int
     """Replicas that were not ready at the end: must be 0."""
     busy: Busy
+    """All replicas of `web`, which has all of them or all but the few."""
+    few_busy: Busy | None
 
 
 def run(extent: Extent, directory: Path) -> Report:
@@ -70,9 +76,11 @@ def run(extent: Extent, directory: Path) -> Report:
     errors: list[str] = []
     for number, size in enumerate(extent.sizes, 1):
         tiny = Program((str(processes.compiled("tiny")),), port_option="")
-        side = PerdureSide(directory / f"perdure-{size}", tiny, size)
+        few_port = processes.free_ports(1)[0] if size > FEW else None
+        few = _few(tiny, few_port) if few_port is not None else ""
+        side = PerdureSide(directory / f"perdure-{size}", tiny, size - FEW if few else size, checks=few)
         try:
-            costs.append(_cost(side, size, extent))
+            costs.append(_cost(side, size, few_port, extent))
         except BenchError as error:
             errors.append(f"{size:,} replicas: {error}")
         finally:
@@ -81,7 +89,15 @@ def run(extent: Extent, directory: Path) -> Report:
     return _report(costs, errors, extent)
 
 
-def _cost(side: PerdureSide, size: int, extent: Extent) -> Cost:
+def _few(tiny: Program, port: int) -> str:
+    """The declaration of a second, small service."""
+    return (
+        f'[service.few]\nreplicas = {FEW}\nlisten = "127.0.0.1:{port}"\ncommand = {json.dumps(tiny.on("$PORT"))}\n'
+        f'[[service.few.check]]\nhttp = "{tiny.health}"\ninterval = "{PROBE_PERIOD_S:g}s"\n'
+    )
+
+
+def _cost(side: PerdureSide, size: int, few_port: int | None, extent: Extent) -> Cost:
     begun_at = time.monotonic()
     side.start()
     processes.wait_until(lambda: _ready(side) == size, f"{size:,} replicas are ready", extent.start_s)
@@ -91,7 +107,8 @@ def _cost(side: PerdureSide, size: int, extent: Extent) -> Cost:
     daemon, balancer = [status["daemon"]["pid"]], [status["balancer"]["pid"]]
     cpu, balancer_cpu = _watched(daemon, balancer, extent.watch_s)
     rss_bytes = processes.usage(daemon).rss_bytes
-    busy = _busy(side, daemon, balancer, extent)
+    busy = _busy(side.port, daemon, balancer, extent)
+    few_busy = _busy(few_port, daemon, balancer, extent) if few_port is not None else None
     ages = [side.status()["daemon"]["loop_age_s"] for _ in range(5)]
     return Cost(
         replicas=size,
@@ -103,6 +120,7 @@ def _cost(side: PerdureSide, size: int, extent: Extent) -> Cost:
         start_s=start_s,
         disturbed=size - _ready(side),
         busy=busy,
+        few_busy=few_busy,
     )
 
 
@@ -115,10 +133,10 @@ def _watched(daemon: Sequence[int], balancer: Sequence[int], seconds: float) -> 
     return (after.cpu_s - before.cpu_s) / passed_s, (balancer_after.cpu_s - balancer_before.cpu_s) / passed_s
 
 
-def _busy(side: PerdureSide, daemon: Sequence[int], balancer: Sequence[int], extent: Extent) -> Busy:
+def _busy(port: int, daemon: Sequence[int], balancer: Sequence[int], extent: Extent) -> Busy:
     """Watch while clients ask; the first second of their load is left out."""
     seconds = extent.watch_s / 2.0
-    words = [processes.compiled("press"), str(side.port), str(CONNECTIONS), str(seconds + 2.0), str(extent.rate)]
+    words = [processes.compiled("press"), str(port), str(CONNECTIONS), str(seconds + 2.0), str(extent.rate)]
     with subprocess.Popen(words, stdout=subprocess.PIPE) as press:
         time.sleep(1.0)
         cpu, balancer_cpu = _watched(daemon, balancer, seconds)
@@ -128,7 +146,7 @@ def _busy(side: PerdureSide, daemon: Sequence[int], balancer: Sequence[int], ext
 
 
 def _ready(side: PerdureSide) -> int:
-    replicas = side.status()["services"]["web"]["replicas"]
+    replicas = [replica for service in side.status()["services"].values() for replica in service["replicas"]]
     return sum(replica["state"] == "ready" and replica["restarts"] == 0 for replica in replicas)
 
 
@@ -143,6 +161,8 @@ def _report(costs: Sequence[Cost], errors: Sequence[str], extent: Extent) -> Rep
             f"{cost.busy.cpu:.2%}",
             f"{cost.busy.balancer_cpu:.2%}",
             f"{cost.busy.requests_per_s:,.0f}",
+            f"{cost.few_busy.cpu:.2%}" if cost.few_busy is not None else "",
+            f"{cost.few_busy.requests_per_s:,.0f}" if cost.few_busy is not None else "",
             f"{cost.start_s:.1f}",
             f"{cost.disturbed}",
         )
@@ -152,8 +172,10 @@ def _report(costs: Sequence[Cost], errors: Sequence[str], extent: Extent) -> Rep
     notes = [
         f"{extent.watch_s:g} s at rest, each replica checked once a second; CPU as a share of one core.",
         f"Busy: {extent.rate:,.0f} requests a second are due, over {CONNECTIONS} connections; all cores are shared.",
+        f"{FEW} busy: the same, but to the {FEW} replicas of a service of their own; all others are at rest.",
     ]
-    errors = [*errors, *(f"{c.replicas:,} replicas: {c.busy.failed} requests failed" for c in costs if c.busy.failed)]
+    failed = [(c.replicas, sum(one.failed for one in (c.busy, c.few_busy) if one is not None)) for c in costs]
+    errors = [*errors, *(f"{size:,} replicas: {count} requests failed" for size, count in failed if count)]
     notes += [
         f"each replica more costs {cost:.0f} µs a second between {low:,} and {high:,}" for low, high, cost in growth
     ]
@@ -168,6 +190,8 @@ def _report(costs: Sequence[Cost], errors: Sequence[str], extent: Extent) -> Rep
             "HAProxy CPU",
             "daemon, busy",
             "HAProxy, busy",
+            "requests/s",
+            f"daemon, {FEW} busy",
             "requests/s",
             "start, s",
             "disturbed",

@@ -11,7 +11,7 @@ from bench.tally import OK, Sample
 
 
 def cost(replicas: int, cpu: float) -> Cost:
-    return Cost(replicas, cpu, 0.0, 0, 0.0, 0.0, 0.0, 0, Busy(0.0, 0.0, 0.0, 0))
+    return Cost(replicas, cpu, 0.0, 0, 0.0, 0.0, 0.0, 0, Busy(0.0, 0.0, 0.0, 0), None)
 
 
 def test_a_request_belongs_to_the_trial_in_which_it_was_due_even_when_it_ended_later() -> None:
