@@ -44,7 +44,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--fault", action="append", default=[], choices=named, help="failure, faults: only this one")
     parser.add_argument("--traces", type=Path, help="detectors: a folder of CSV files: sequence, sent_s, arrived_s")
     parser.add_argument("--days", type=float, help="days: replica-days that are simulated (1,000; --quick: 20)")
-    parser.add_argument("--processes", type=int, default=2, help="days, takeover: that simulate at once (2)")
+    parser.add_argument("--processes", type=int, default=2, help="days, takeover, rollout: at once (2)")
     said = parser.parse_args(words)
     harm = failure.QUICK if said.quick else failure.Extent()
     if said.trials is not None:
@@ -61,7 +61,7 @@ def main(words: Sequence[str] | None = None) -> int:
     copied = state.QUICK if said.quick else state.Extent()
     if said.trials is not None:
         copied = dataclasses.replace(copied, trials=said.trials)
-    tried = rollout.limited(rollout.QUICK if said.quick else rollout.Extent(), said.trials)
+    tried = rollout.limited(rollout.QUICK if said.quick else rollout.Extent(), said.trials, said.processes)
     kinds = [fault for fault in failure.Fault if fault.name.lower() in said.fault]
     benches: dict[str, Callable[[Path], Report]] = {
         "traffic": lambda directory: traffic.run(traffic.QUICK if said.quick else traffic.Extent(), directory),

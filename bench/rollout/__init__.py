@@ -15,24 +15,25 @@ from pathlib import Path
 
 from bench.processes import BenchError
 from bench.report import Report, progress
-from bench.rollout import cases, compared, trial
+from bench.rollout import cases, compared, innocent, trial
 from bench.rollout.trial import Trial
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Trials of each case, how many run at once, and streams for the rivals."""
+    """Trials of each case, how many run at once, streams for the rivals, and innocent rollouts that are simulated."""
 
     trials: int = 20
     stages: int = 2
     streams: int = 100
+    innocent: int = 20_000
 
 
-QUICK = Extent(1, 2, 5)
+QUICK = Extent(1, 2, 5, 200)
 
 
 def run(extent: Extent, directory: Path, only: Sequence[str] = ()) -> Report:
-    """All cases, or those that are named, in full or in part, then the rivals."""
+    """All cases and what is simulated, or what is named in full or in part; then the rivals."""
     named = {word for word in only if any(word == case.name for case in cases.CASES)}
     chosen = [
         case
@@ -61,6 +62,8 @@ def run(extent: Extent, directory: Path, only: Sequence[str] = ()) -> Report:
     for case in chosen:
         if case.share is not None:
             rows += compared.rivals(case, extent.streams)
+    innocents = [kind for kind in innocent.KINDS if not only or any(word in kind.name for word in only)]
+    rows += innocent.rows(innocents, extent.innocent, extent.stages)
     return Report(
         "rollout",
         "Rollouts: what a release costs until it is thrown out",
@@ -78,6 +81,6 @@ def run(extent: Extent, directory: Path, only: Sequence[str] = ()) -> Report:
     )
 
 
-def limited(extent: Extent, trials: int | None) -> Extent:
-    """The same with another number of trials."""
-    return extent if trials is None else dataclasses.replace(extent, trials=trials)
+def limited(extent: Extent, trials: int | None, stages: int) -> Extent:
+    """The same with another number of trials, and so many at once."""
+    return dataclasses.replace(extent, trials=extent.trials if trials is None else trials, stages=stages)

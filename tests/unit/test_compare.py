@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
-import canaries
 import pytest
+from bench.rollout import canaries
 from hypothesis import given
 from hypothesis import strategies as st
 

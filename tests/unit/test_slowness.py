@@ -5,9 +5,9 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-import canaries
 import pytest
-from canaries import Answers, Pauses
+from bench.rollout import canaries
+from bench.rollout.canaries import Answers, Pauses
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -1,4 +1,6 @@
-"""Rollouts for the tests of the comparison: requests by chance, split between two releases as a plan of shares says."""
+"""Rollouts by chance, to try the comparison on: requests of two releases, split between them as a plan of shares says.
+Tests and benches feed them to the code that judges real rollouts.
+"""
 
 import math
 import random
