@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 from bench.tally import OK
 from e2e import Site, break_replica, failed, get, site, wait
@@ -148,6 +149,23 @@ async def test_haproxy_killed_and_an_old_replica_killed_in_the_middle_change_not
     # What HAProxy had in flight when it was killed is cut; the clients send it again.
     assert clients.result.failed == 0, clients.result.sentence()
     assert clients.samples[-1].outcome == OK
+
+
+async def test_a_file_that_is_changed_in_the_middle_is_for_the_next_release(shop: Site) -> None:
+    shop.web("--work", "0", more=QUICK)
+    async with shop.load(rate=100.0) as clients:
+        shop.ask("deploy", "--detach")
+        wait(lambda: phase(shop) == "sharing", "it shares", 30.0)
+        shop.web("--fails", "1", more=QUICK)
+        reloaded = shop.run("reload")
+        os.kill(shop.status()["daemon"]["pid"], signal.SIGKILL)
+        shop.up()
+        wait(lambda: phase(shop) == "watching", "it has all the traffic", 60.0)
+    assert reloaded.returncode == 6 and "another release of web (command)" in reloaded.stderr, reloaded.stderr
+    assert clients.result.failed == 0, clients.result.sentence()
+    new = [one["pid"] for one in shop.replicas() if one["release"] == "web@2"]
+    assert len(new) == 3
+    assert all("--fails" not in psutil.Process(pid).cmdline() for pid in new)
 
 
 def test_a_release_has_files_of_its_own_and_going_back_brings_them_back() -> None:
