@@ -171,7 +171,8 @@ def test_one_that_turns_bad_is_compared_before_it_is_thrown_out() -> None:
     assert (recalled.phase, recalled.share) == (Phase.RECALLED, 0.5)
     assert by("L12", recalled, facts(THREE, BLAMED)).phase is Phase.GOING_BACK
     calm = replace(recalled, phase_at=NOW - 121.0)
-    assert by("L16", calm, facts(THREE)).phase is Phase.WATCHING
+    assert by("L16", replace(calm, ended_wall=1.0), facts(THREE)).phase is Phase.WATCHING
+    assert by("L16", calm, facts(THREE)).phase is Phase.SHARING, "it was recalled in the bake, and goes on with it"
 
 
 def test_in_the_bake_too_for_a_failure_says_little_there() -> None:
@@ -255,3 +256,125 @@ def test_a_step_takes_its_time_once_also_when_replicas_were_added() -> None:
     young = facts(replace(WHOLE, since_at=NOW - 10.0))
     assert by("L04", replace(SHARING, phase_at=NOW - 60.0), young).new.slots == (4, 5)
     assert decided(replace(SHARING, phase_at=NOW - 60.0), facts(replace(WHOLE, since_at=NOW - 9.9))) is None
+
+
+BAKE = rollout(Phase.SHARING, 2, slots=tuple(range(11, 20)), replicas=10, old=Arm("web@1", WEB, tuple(range(1, 11))))
+PATIENT = NOW + DEPLOY.deadline_s
+"""When a rollout that has made no progress since `NOW` is late."""
+
+
+def test_a_recall_in_the_bake_loses_neither_a_replica_nor_the_rest_of_the_bake() -> None:
+    nine = facts(replace(THREE, wanted=9, serving=9), SUSPICIOUS, replicas=10)
+    before = Desired(WEB, "web@1", 10, rollout=BAKE)
+    during = roll_out.settled(before, by("L08", BAKE, nine))
+    assert during.rollout is not None and during.rollout.undecided and during.release == "web@2"
+    late = replace(during.rollout, phase_at=NOW - 121.0)
+    after = roll_out.settled(during, by("L16", late, replace(nine, evidence=ENOUGH)))
+    assert (after.release, after.replicas, after.numbers) == ("web@1", 10, tuple(range(1, 11)))
+    assert after.rollout is not None and (after.rollout.phase, after.rollout.step) == (Phase.SHARING, 2)
+    assert decided(after.rollout, replace(nine, evidence=ENOUGH)) is None, "the bake begins anew"
+
+
+def test_a_rolling_change_is_not_recalled_while_the_old_release_gives_its_slots_away() -> None:
+    half_way = rollout(Phase.SHARING, 1, strategy=Strategy.ROLLING, slots=(1, 2))
+    assert by("L04", half_way, facts(THREE, replace(SUSPICIOUS, requests=300.0))).in_place, "it goes on as it was"
+    watched = rollout(Phase.WATCHING, 2, strategy=Strategy.ROLLING, slots=(1, 2, 3), old=Arm("web@1", WEB))
+    back = by("L08", watched, facts(THREE, SUSPICIOUS))
+    assert not back.in_place and back.old.slots == (5, 6, 7)
+
+
+def test_a_service_that_cannot_run_two_releases_side_by_side_is_not_recalled() -> None:
+    fixed = replace(WEB, port=9_000, replicas=1)
+    watched = rollout(Phase.WATCHING, 0, fixed, strategy=Strategy.ROLLING, slots=(1,), old=Arm("web@1", fixed))
+    assert decided(watched, facts(WHOLE, SUSPICIOUS)) is None
+
+
+def late(before: Rollout, known: Facts) -> Move | None:
+    return roll_out.decide(replace(before, phase_at=NOW - 2_000.0, progress_at=NOW - 2_000.0), known, PATIENT)
+
+
+def test_what_waits_for_requests_alone_is_given_time_by_each_of_them_also_after_the_daemon_was_started() -> None:
+    short = rollout(Phase.SHARING, 0)
+    few = Evidence(requests=10.0, asked_at=NOW + 1.0)
+    assert late(short, facts(evidence=few)) is None
+    begun_anew = facts(evidence=Evidence(), progress_at=NOW + 1.0)
+    assert late(short, begun_anew) is None, "nobody has asked since, and the daemon has not run for so long"
+    assert roll_out.progressed(short, facts(evidence=few), PATIENT) == NOW + 1.0
+    move = late(short, facts(evidence=Evidence(), progress_at=NOW - 1.0))
+    assert move is not None and move.rule == "L14"
+
+
+def test_a_replica_that_ends_once_does_not_make_a_patient_rollout_late_at_once() -> None:
+    short, down = rollout(Phase.SHARING, 0), replace(WHOLE, serving=0, since_at=math.inf, deaths=1)
+    few = Evidence(requests=10.0, asked_at=NOW + 500.0)
+    assert roll_out.progressed(short, facts(down, few), PATIENT) < NOW, "requests to some are no progress"
+    assert late(short, facts(down, few, progress_at=NOW + 500.0)) is None
+
+
+def test_who_waits_for_another_service_of_the_deploy_is_not_late() -> None:
+    last = rollout(Phase.SHARING, 2, slots=(4, 5, 6), group=("api", "web"))
+    waits = facts(THREE, group=Group(ready=False))
+    assert late(last, waits) is None
+    assert roll_out.progressed(last, waits, PATIENT) == PATIENT
+    move = late(last, facts(THREE, progress_at=PATIENT - 0.1))
+    assert move is not None and move.rule == "L07", "the other one is ready"
+    stuck = late(rollout(Phase.SHARING, 0, group=("api", "web")), facts(evidence=Evidence(), group=Group(ready=False)))
+    assert stuck is not None and stuck.rule == "L14", "in an earlier step it waits for itself"
+
+
+ILL = replace(WHOLE, ill_s=11.0, ill_for="GET /healthz: 503")
+
+
+def test_what_makes_both_releases_ill_is_not_the_fault_of_the_new_one() -> None:
+    shared = facts(ILL)
+    known = replace(shared, old=replace(OLD, ill_s=11.0))
+    assert decided(rollout(Phase.SHARING, 0), known) is None
+    assert "both releases are ill" in roll_out.waits_for(rollout(Phase.SHARING, 0), known, NOW)
+    assert late(rollout(Phase.SHARING, 0), known) is None, "its deadline stands still"
+    assert by("L10", rollout(Phase.SHARING, 0), shared).phase is Phase.GOING_BACK
+    assert by("L10", rollout(Phase.SHARING, 0), replace(shared, old=replace(OLD, ill_s=1.0))).phase is Phase.GOING_BACK
+
+
+@pytest.mark.parametrize(
+    ("phase", "known", "follows"),
+    [
+        (Phase.SHARING, facts(evidence=replace(ENOUGH, error_share=0.5)), "L04"),
+        (Phase.TESTING, facts(tests=Tried(failed="smoke: exit code 1")), "L05"),
+        (Phase.SHARING, facts(tests=Tried(failed="smoke: exit code 1")), "L04"),
+    ],
+)
+def test_a_verdict_on_what_is_only_observed_is_told_once_and_it_goes_on(
+    phase: Phase, known: Facts, follows: str
+) -> None:
+    strict = replace(WEB, deploy=replace(DEPLOY, errors_max=0.01))
+    tested = phase is Phase.SHARING and not known.tests.failed
+    before = rollout(phase, 0 if phase is Phase.SHARING else -1, strict, observe=True, tested=tested)
+    told = by("L15", before, known)
+    assert told.phase is phase
+    assert by(follows, told, known).phase is Phase.SHARING
+
+
+def test_what_is_only_observed_and_never_gets_ready_goes_back_after_the_deadline() -> None:
+    crashes = facts(replace(WHOLE, serving=0, since_at=math.inf, deaths=9, ill_for="ended by itself: exit code 3"))
+    told = by("L15", rollout(observe=True), crashes)
+    assert roll_out.decide(told, crashes, NOW) is None
+    move = late(told, crashes)
+    assert move is not None and (move.rule, move.rollout.phase) == ("L14", Phase.GOING_BACK)
+
+
+def test_going_back_ends_also_when_some_of_the_old_replicas_do_not_come_back() -> None:
+    back, two = rollout(Phase.GOING_BACK, 0, phase_at=NOW), replace(OLD, serving=2, since_at=math.inf)
+    known = replace(facts(), old=two)
+    assert roll_out.decide(back, known, PATIENT - 0.1) is None
+    assert roll_out.waits_for(back, known, NOW) == "2 of 3 replicas of web@1 serve"
+    ended = roll_out.decide(back, known, PATIENT)
+    assert ended is not None and (ended.rule, ended.rollout.new.slots) == ("L17", ())
+    gone = replace(known, new=Side())
+    over = roll_out.decide(ended.rollout, gone, PATIENT)
+    assert over is not None and (over.rule, over.rollout.phase) == ("L22", Phase.ROLLED_BACK)
+    assert "of web@1 no more than 2 of 3 replicas serve" in over.sentence
+
+
+def test_what_was_thrown_out_serves_as_long_as_it_is_all_that_clients_have() -> None:
+    nobody = replace(OLD, serving=0, since_at=math.inf)
+    assert roll_out.decide(rollout(Phase.GOING_BACK, 0), replace(facts(), old=nobody), PATIENT + 1e6) is None

@@ -45,13 +45,13 @@ def sentence(rollout: Document) -> str:
     """Where it is, or what became of it."""
     release, before, why = str(rollout["release"]), str(rollout["before"]), reason(rollout)
     match str(rollout["phase"]), str(rollout["result"]):
+        case "recalled", _:
+            return f"{release} has turned bad: {before} gets a share again, to compare"
         case _, "under way":
             what = "is brought back" if rollout.get("back") else "is deployed"
             return "; ".join(filter(None, (f"{release} {what}: {_has(rollout)}", waits_for(rollout))))
         case "watching", _:
             return f"{release} has all the traffic"
-        case "recalled", _:
-            return f"{release} has turned bad: {before} gets a share again, to compare"
         case "done", _:
             return f"{release} has all the traffic, and stays"
         case "going back", _:
@@ -64,10 +64,10 @@ def sentence(rollout: Document) -> str:
 def colour(rollout: Document) -> str:
     """The colour of `sentence`."""
     match str(rollout["phase"]), str(rollout["result"]):
-        case _, "under way":
-            return "cyan"
         case "recalled", _:
             return "yellow"
+        case _, "under way":
+            return "cyan"
         case _, "rolled back":
             return "bold red"
         case _, "aborted":

@@ -13,7 +13,7 @@ from perdure.model import check as checks
 from perdure.model import deploy as releases
 from perdure.model import service as model
 from perdure.model import snapshot
-from perdure.recover import roll_out
+from perdure.recover import rollout_facts
 
 Variables = Mapping[str, Mapping[str, str]]
 """Service -> what its env_files hold."""
@@ -124,7 +124,7 @@ def retry(section: schema.Retry) -> model.Retry:
 
 def deploy(section: schema_deploy.Deploy, service: model.Service) -> releases.Deploy:
     """Make how releases are let in; what is not given follows from the service, and from the times it must fit."""
-    usual = releases.Strategy.CANARY if roll_out.beside(service) else releases.Strategy.ROLLING
+    usual = releases.Strategy.CANARY if rollout_facts.beside(service) else releases.Strategy.ROLLING
     steps = tuple(releases.Step(one.share, one.for_s) for one in section.steps or ())
     return releases.Deploy(
         strategy=releases.Strategy(section.strategy or usual),

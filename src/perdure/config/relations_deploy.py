@@ -12,7 +12,7 @@ from perdure.config.reading import Reading
 from perdure.model import service as model
 from perdure.model.deploy import BAKE_SHARE, Strategy
 from perdure.model.errors import Problem
-from perdure.recover import roll_out
+from perdure.recover import rollout_facts
 
 _BESIDE = ("bake", "exposure", "warm")
 """Keys that need two releases side by side."""
@@ -40,7 +40,7 @@ def problems(reading: Reading, name: str, service: schema.Service) -> Iterator[P
 def why_not_beside(service: schema.Service) -> str:
     """Why two releases of a service cannot run side by side; empty: they can."""
     mode = model.Mode(service.mode)
-    return roll_out.why_not_beside(
+    return rollout_facts.why_not_beside(
         model.Service("", service.command, mode=mode, port=service.port, listen=service.listen)
     )
 

@@ -5,11 +5,11 @@ environment or set of files is another release, and only `perdure deploy` lets i
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from perdure.control import persist, release_records
 from perdure.model.errors import ConflictError, RefusedError
-from perdure.model.release import UNDER_WAY, Phase, number_of
+from perdure.model.release import UNDER_WAY, Phase, Rollout, number_of
 from perdure.model.rollback import Outcome
 from perdure.model.service import Deployment, Service
 from perdure.model.standing import Desired
@@ -42,19 +42,20 @@ def refuse(known: Mapping[str, Record], deployment: Deployment) -> None:
 def applied(service: Service, record: Record | None, last_release: int) -> tuple[Desired, str]:
     """What is wanted after applying a declared service, and a sentence if that is a change.
 
-    `last_release` is the number of its last release when it was declared before, or 0: its replicas may still be
-    finishing, and a name must not mean two things.
+    `last_release` is the highest number that one of its releases had, or 0, also when it was declared before: replicas
+    may still be finishing, and a name must not mean two things.
     """
     if record is None:
         release = f"{service.name}@{last_release + 1}"
         return Desired(service, release, service.replicas), f"{service.name} is new: it is started"
     before = persist.read_desired(record.value)
     if before.stopped and not release_records.same(before.service, service):
-        release = f"{service.name}@{next_release(before)}"
+        release = f"{service.name}@{next_release(before, last_release)}"
         after = replace(before, service=service, release=release, stopped=False, rollout=None)
         return scaled(after, service.replicas), f"{service.name} is started as {release}"
     carried = release_records.kept(before.service, service)
-    after = scaled(replace(before, service=carried, stopped=False), service.replicas)
+    rollout = before.rollout and _followed(before.rollout, before.service, carried)
+    after = scaled(replace(before, service=carried, stopped=False, rollout=rollout), service.replicas)
     if after == before:
         return before, ""
     sentence = f"{service.name} is changed without touching its replicas"
@@ -63,6 +64,14 @@ def applied(service: Service, record: Record | None, last_release: int) -> tuple
     elif before.replicas != service.replicas:
         sentence = f"{service.name} is scaled from {before.replicas} to {service.replicas}"
     return after, sentence
+
+
+def _followed(rollout: Rollout, before: Service, after: Service) -> Rollout:
+    """The same rollout with what was changed since in both its releases: going back must not undo it."""
+    changed = {one.name: getattr(after, one.name) for one in fields(Service)}
+    changed = {name: value for name, value in changed.items() if getattr(before, name) != value}
+    old, new = (replace(arm, service=replace(arm.service, **changed)) for arm in (rollout.old, rollout.new))
+    return replace(rollout, old=old, new=new)
 
 
 def resumed(after: Desired, before: Desired, service: Service, sentence: str) -> tuple[Desired, str]:
@@ -96,21 +105,29 @@ def scaled(desired: Desired, count: int) -> Desired:
         slots = (*slots, next(free))
     placed = () if slots == tuple(range(1, count + 1)) else slots
     drained = tuple(number for number in desired.drained if number in slots)
-    return replace(desired, replicas=count, placed=placed, drained=drained)
+    rollout = desired.rollout
+    if rollout is not None and rollout.phase is Phase.WATCHING and not rollout.in_place:
+        # What it was scaled to since is what the release before must come back with.
+        rollout = replace(rollout, replicas=count, new=replace(rollout.new, slots=slots))
+    return replace(desired, replicas=count, placed=placed, drained=drained, rollout=rollout)
 
 
 def settled(desired: Desired, name: str) -> None:
     """Raise ConflictError while two releases of a service are moving."""
     rollout = desired.rollout
-    if rollout is not None and rollout.phase in MOVING:
+    if rollout is not None and rollout.moving:
         sentence = f"the rollout of {rollout.new.release} ({rollout.phase.value}) is not over"
-        raise ConflictError(sentence, f"wait for it, or end it: perdure abort {name}")
+        hint = (
+            f"wait for it, or end it: perdure abort {name}" if rollout.undecided else f"perdure deploy --status {name}"
+        )
+        raise ConflictError(sentence, hint)
 
 
-def next_release(desired: Desired) -> int:
-    """The number of the next release."""
-    tried = [number_of(desired.rollout.new.release)] if desired.rollout is not None else []
-    return max([number_of(desired.release), *tried]) + 1
+def next_release(desired: Desired, last: int = 0) -> int:
+    """The number of the next release; `last` is the highest that is known from elsewhere. A name never means two."""
+    rollout = desired.rollout
+    arms = [rollout.old.release, rollout.new.release] if rollout is not None else []
+    return max([last, *(number_of(one) for one in (desired.release, *arms))]) + 1
 
 
 def _not_going_back(before: Desired, service: Service) -> None:

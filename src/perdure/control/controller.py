@@ -50,7 +50,9 @@ class Controller:
         for service in deployment.services:
             last = known.get(persist.release_key(service.name))
             record = known.get(persist.service_key(service.name))
-            desired, sentence = applying.applied(service, record, int(last.value["number"]) if last else 0)
+            numbers = [one.number for one in (await self.records.of(service.name)).values()]
+            highest = max([int(last.value["number"]) if last else 0, *numbers])
+            desired, sentence = applying.applied(service, record, highest)
             if record is None or desired.release != persist.read_desired(record.value).release:
                 release = await self.records.make(service, number_of(desired.release))
                 desired = replace(desired, service=release.service)
@@ -66,7 +68,9 @@ class Controller:
         delete = [key for key in known if key.startswith(persist.SERVICES) and key not in declared]
         for key in delete:
             name = key.removeprefix(persist.SERVICES)
-            put[persist.release_key(name)] = {"number": number_of(persist.read_desired(known[key].value).release)}
+            put[persist.release_key(name)] = {
+                "number": applying.next_release(persist.read_desired(known[key].value)) - 1
+            }
             sentences.append(f"{name} is no longer declared: it is drained and ended")
         expect = {key: _revision(known.get(key)) for key in [*put, *delete] if not key.startswith(persist.RECORDS)}
         events = [self.event("C01", sentence.split()[0], sentence) for sentence in sentences]

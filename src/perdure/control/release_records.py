@@ -5,7 +5,7 @@ transaction as what is wanted of its service, so nothing can be wanted that nobo
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from perdure.control import persist
@@ -70,12 +70,32 @@ class Records:
         """The files of a release; none of one that has none of its own."""
         return await self.bundles.listing(release.files) if release.files else ()
 
-    async def drop(self, service: str, dropped: Sequence[Release], kept: Sequence[Release]) -> None:
-        """Forget releases, and the files that none of those that are `kept` needs."""
+    async def tidy(self, service: str, needed: Collection[str], keep: int) -> bool:
+        """Forget releases, and their files, but for those `needed` and the newest `keep` that were never thrown out.
+        False: there is one that came after `needed` was put together, so nothing was done.
+        """
         async with self.turn:
-            await self._drop(service, dropped, kept)
+            known = await self.of(service)
+            wanted = (await self.store.read(persist.service_key(service))).records.get(persist.service_key(service))
+            desired = persist.read_desired(wanted.value) if wanted is not None else None
+            arms = (desired.rollout.old.release, desired.rollout.new.release) if desired and desired.rollout else ()
+            if desired is None or not {desired.release, *arms} <= {*needed}:
+                return False
+            good = [name for name, release in known.items() if not release.verdict]
+            stays = {*good[-max(1, keep) :], *needed}
+            dropped = [release for name, release in known.items() if name not in stays]
+            await self._drop(service, dropped, [known[name] for name in known if name in stays])
+            return True
+
+    async def forget(self, service: str) -> None:
+        """Forget all releases of a service that is not wanted any more, unless it is wanted again by now."""
+        async with self.turn:
+            key = persist.service_key(service)
+            if key not in (await self.store.read(key)).records:
+                await self._drop(service, list((await self.of(service)).values()), [])
 
     async def _drop(self, service: str, dropped: Sequence[Release], kept: Sequence[Release]) -> None:
+        """Forget some, and the files that none of those that are `kept` needs."""
         if dropped:
             keys = [document(release)[0] for release in dropped]
             await self.store.commit(Transaction(delete=keys))

@@ -22,7 +22,7 @@ from perdure.model.service import Service
 from perdure.model.standing import Desired
 from perdure.ports.clock import Clock
 from perdure.ports.store import Document, Record, Transaction
-from perdure.recover import roll_back, roll_out
+from perdure.recover import roll_back, roll_out, rollout_facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +95,13 @@ class Releasing:
         """
         desired = await self.controller.read(service)
         rollout = desired.rollout
-        if rollout is not None and rollout.under_way and name in (None, rollout.old.release, desired.release):
+        if rollout is not None and name is None:
+            _not_again(desired, rollout)
+        if rollout is not None and rollout.undecided and name in (None, rollout.old.release, desired.release):
             return await self.abort(service)
         releases = await self.records.of(service)
         target = await self.records.named(service, name) if name else _before(desired, releases)
-        if rollout is not None and rollout.under_way:
+        if rollout is not None and rollout.undecided:
             raise ConflictError(_under_way(rollout), f"perdure abort {service}")
         if target.name == desired.release:
             raise RefusedError(f"{target.name} is what runs", f"perdure releases {service}")
@@ -121,7 +123,7 @@ class Releasing:
     async def abort(self, service: str) -> list[str]:
         """End a rollout that is on trial: the release before keeps everything."""
         rollout = (await self.controller.read(service)).rollout
-        if rollout is None or not rollout.under_way:
+        if rollout is None or not rollout.undecided:
             sentence = f"nothing of {service} is on trial"
             raise RefusedError(sentence, f"to go back to the release before: perdure rollback {service}")
         return await self._take_back(service, rollout, "somebody aborted it")
@@ -150,8 +152,9 @@ class Releasing:
         def change(desired: Desired) -> Desired:
             rollout = desired.rollout
             if rollout is None or rollout.number != expected.number or rollout.phase in {*ENDED, Phase.GOING_BACK}:
-                raise ConflictError(f"the rollout of {service} has ended meanwhile", f"perdure status {service}")
-            wished = replace(rollout, aborted=rollout.under_way, acknowledged=True)
+                sentence = f"{expected.new.release} of {service} has gone back, or is done, meanwhile"
+                raise ConflictError(sentence, f"perdure deploy --status {service}")
+            wished = replace(rollout, aborted=rollout.undecided, acknowledged=True)
             gone = roll_back.taken_back(wished, why, self.clock.now(), free_slots(desired))
             return roll_out.settled(desired, gone)
 
@@ -168,14 +171,16 @@ class Releasing:
         return record is None or await self.records.bundles.pack(service.files) != record.files
 
     def _rollout(self, desired: Desired, release: Release, wishes: Wishes, *, back: bool = False) -> Rollout:
-        service = release.service
+        service = _brought_back(desired.service, release.service) if back else release.service
         strategy = Strategy.BLUE_GREEN if back else wishes.strategy or service.deploy.strategy
-        if not roll_out.beside(service):
+        if not rollout_facts.beside(service):
             if wishes.strategy not in (None, Strategy.ROLLING):
-                sentence = f"{service.name} cannot run two releases side by side: {roll_out.why_not_beside(service)}"
+                sentence = (
+                    f"{service.name} cannot run two releases side by side: {rollout_facts.why_not_beside(service)}"
+                )
                 raise RefusedError(sentence, f"perdure deploy {service.name} --strategy rolling")
             strategy = Strategy.ROLLING
-        replicas = _replicas(desired, service, strategy)
+        replicas = desired.replicas if back else _replicas(desired, service, strategy)
         now = self.clock.now()
         rollout = Rollout(
             number=(desired.rollout.number if desired.rollout is not None else 0) + 1,
@@ -231,12 +236,39 @@ def _may(desired: Desired, wishes: Wishes) -> None:
         raise RefusedError(f"{name} is stopped", "perdure up")
     if rollout is not None and rollout.under_way:
         raise ConflictError(_under_way(rollout), f"perdure deploy --status {name}; to end it: perdure abort {name}")
-    if rollout is not None and rollout.phase in (Phase.GOING_BACK, Phase.RECALLED):
-        raise ConflictError(
-            f"{rollout.new.release} is {rollout.phase.value} just now", f"perdure deploy --status {name}"
-        )
+    if rollout is not None and rollout.moving and not (wishes.force and rollout.phase is Phase.GOING_BACK):
+        force = ", or deploy over it: --force" if rollout.phase is Phase.GOING_BACK else ""
+        sentence = f"{rollout.new.release} is {rollout.phase.value} just now"
+        raise ConflictError(sentence, f"perdure deploy --status {name}{force}")
     if data is not None and data.outcome is Outcome.OPEN:
         raise ConflictError(f"{data.name} of {name} is being carried out: its data go back", f"perdure status {name}")
+
+
+def _not_again(desired: Desired, rollout: Rollout) -> None:
+    """Raise ConflictError or RefusedError when "the release before" is not what somebody means who has just seen, or
+    does not know yet, that it was gone back to.
+    """
+    name, back = desired.service.name, rollout.phase in (Phase.GOING_BACK, Phase.ROLLED_BACK, Phase.ABORTED)
+    if rollout.back and rollout.under_way:
+        sentence = f"{name} goes back to {rollout.new.release} already"
+        raise ConflictError(
+            sentence, f"perdure deploy --status {name}; to keep {rollout.old.release}: perdure abort {name}"
+        )
+    if back and not rollout.back and desired.release == rollout.old.release:
+        sentence = f"{rollout.new.release} was taken back to {desired.release} already"
+        raise RefusedError(
+            sentence, f"to go further, name a release (perdure releases {name}): perdure rollback {name} NAME"
+        )
+
+
+def _brought_back(now: Service, then: Service) -> Service:
+    """What an earlier release is brought back as: its program and how one tells whether it is well; its address, limits
+    and the like have been changed for other reasons since.
+    """
+    known = {one: getattr(then, one) for one in ("checks", "role", "digest", "canary")}
+    parts = {one: getattr(then, one) for one in release_records.FIELDS}
+    limits = replace(now.limits, open_files=then.limits.open_files)
+    return replace(now, limits=limits, **parts, **known)
 
 
 def _under_way(rollout: Rollout) -> str:
@@ -268,7 +300,8 @@ def _again(desired: Desired, release: Release, before: Mapping[str, Release]) ->
 def _before(desired: Desired, releases: Mapping[str, Release]) -> Release:
     """The release before the one that runs: of the last rollout, or the newest older one that was not thrown out."""
     rollout = desired.rollout
-    if rollout is not None and rollout.new.release == desired.release and rollout.old.release in releases:
+    forward = rollout is not None and not rollout.back and rollout.new.release == desired.release
+    if rollout is not None and forward and rollout.old.release in releases:
         return releases[rollout.old.release]
     running = int(desired.release.rpartition("@")[2])
     older = [one for one in releases.values() if one.number < running and not one.verdict]
@@ -278,7 +311,7 @@ def _before(desired: Desired, releases: Mapping[str, Release]) -> Release:
 
 
 def _next(desired: Desired, before: Mapping[str, Release]) -> int:
-    return max([next_release(desired), *(one.number + 1 for one in before.values())])
+    return next_release(desired, max((one.number for one in before.values()), default=0))
 
 
 def _replicas(desired: Desired, service: Service, strategy: Strategy) -> int:

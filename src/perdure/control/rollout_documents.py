@@ -51,7 +51,7 @@ def _last_in(service: ServiceState, release: str) -> list[int]:
 
 def result(rollout: Rollout) -> str:
     """What came of it, in one word: `under way`, `done`, `rolled back` or `aborted`."""
-    if rollout.under_way:
+    if rollout.undecided:
         return "under way"
     if rollout.phase.value in ("watching", "recalled", "done"):
         return "done"

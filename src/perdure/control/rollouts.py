@@ -5,6 +5,7 @@ state before or after; the next one goes on from there. The agent learns of the 
 about. Neighbours: `releasing` begins rollouts, `recover.roll_out` decides, `contest` has the evidence, `trials` tests.
 """
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -47,7 +48,9 @@ class Memory:
     restarts: dict[tuple[str, int], int] = field(default_factory=dict)
     """Release and slot -> its restarts when this attempt was first seen."""
     alone_since_at: float | None = None
-    """Since when no replica of the new release serves."""
+    """Since when no replica of the new release serves, though nobody wanted that."""
+    progress_at: float = -math.inf
+    """When progress was seen last that is not written down; at first when this attempt was first seen."""
 
 
 @dataclass(slots=True)
@@ -68,24 +71,39 @@ class Rollouts:
     _memories: dict[str, Memory] = field(default_factory=dict)
     _tidied: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _known: set[str] = field(default_factory=set)
+    _looks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     async def run(self) -> None:
-        """Look after them, for ever."""
-        while True:
-            try:
-                await self._forget()
-            except PerdureError as error:
-                log.warning("the releases of a service that is gone are kept", cause=error.sentence)
-            for service in list(self.world.services.values()):
+        """Look after them, for ever; a look that takes long (it marks the data) holds up no other service."""
+        try:
+            while True:
                 try:
-                    await self.look(service)
-                except (ConflictError, ConfigError) as error:
-                    # Somebody else has changed the service, or taken it away: the next look sees it.
-                    log.info("a rollout was changed meanwhile", service=service.name, cause=error.sentence)
+                    await self._forget()
                 except PerdureError as error:
-                    log.warning("a rollout waits", service=service.name, cause=error.sentence)
-            moving = any(_moves(one) for one in self.world.services.values())
-            await self.clock.sleep_until(self.clock.now() + (LOOK_S if moving else REST_S))
+                    log.warning("the releases of a service that is gone are kept", cause=error.sentence)
+                self._look_after_all()
+                moving = any(_moves(one) for one in self.world.services.values())
+                await self.clock.sleep_until(self.clock.now() + (LOOK_S if moving else REST_S))
+        finally:
+            for look in self._looks.values():
+                look.cancel()
+
+    def _look_after_all(self) -> None:
+        for name, look in list(self._looks.items()):
+            if look.done():
+                self._looks.pop(name).result()  # a bug ends the daemon, as it does elsewhere
+        for service in self.world.services.values():
+            if service.name not in self._looks and service.desired.rollout is not None:
+                self._looks[service.name] = asyncio.create_task(self._looked(service))
+
+    async def _looked(self, service: ServiceState) -> None:
+        try:
+            await self.look(service)
+        except (ConflictError, ConfigError) as error:
+            # Somebody else has changed the service, or taken it away: the next look sees it.
+            log.info("a rollout was changed meanwhile", service=service.name, cause=error.sentence)
+        except PerdureError as error:
+            log.warning("a rollout waits", service=service.name, cause=error.sentence)
 
     async def look(self, service: ServiceState) -> None:
         """Take the move of one service that is due, if there is one."""
@@ -105,6 +123,7 @@ class Rollouts:
             )
             return
         facts = self.facts(service, rollout, now)
+        self._memories[service.name].progress_at = roll_out.progressed(rollout, facts, now)
         service.rollout_waits_for = roll_out.waits_for(rollout, facts, now)
         move = roll_out.decide(rollout, facts, now)
         if move is not None:
@@ -112,11 +131,12 @@ class Rollouts:
 
     def facts(self, service: ServiceState, rollout: Rollout, now: float) -> Facts:
         """What is known of a rollout now."""
-        memory = self._remembered(service, rollout)
+        memory = self._remembered(service, rollout, now)
         new = self._side(service, rollout.new, now)
         if service.desired.service.one_active and rollout.phase not in (Phase.STARTING, Phase.TESTING):
             new = _active(new, service, rollout.new)
-        memory.alone_since_at = None if new.serving else memory.alone_since_at or now
+        at_ease = new.serving > 0 or _rests(service, rollout.new)
+        memory.alone_since_at = None if at_ease else memory.alone_since_at or now
         if rollout.phase not in UNDER_WAY and memory.alone_since_at is not None:
             new = replace(new, ill_s=now - memory.alone_since_at)
         new = replace(new, deaths=_deaths(service, rollout.new, memory))
@@ -134,12 +154,13 @@ class Rollouts:
             tests,
             evidence,
             self._group(service, rollout),
+            memory.progress_at,
         )
 
-    def _remembered(self, service: ServiceState, rollout: Rollout) -> Memory:
+    def _remembered(self, service: ServiceState, rollout: Rollout, now: float) -> Memory:
         memory = self._memories.get(service.name)
         if memory is None or (memory.number, memory.attempt) != (rollout.number, rollout.attempt):
-            memory = Memory(rollout.number, rollout.attempt)
+            memory = Memory(rollout.number, rollout.attempt, progress_at=now)
             self._memories[service.name] = memory
         for arm in (rollout.old, rollout.new):
             for number in arm.slots:
@@ -249,24 +270,33 @@ class Rollouts:
     async def _forget(self) -> None:
         """Drop the releases of services that are not declared any more, when nothing runs of them."""
         for name in [name for name in self._known if name not in self.world.services]:
-            await self.records.drop(name, list((await self.records.of(name)).values()), [])
+            await self.records.forget(name)
             self._known.discard(name)
         self._known.update(self.world.services)
 
     async def _tidy(self, service: ServiceState) -> None:
         """Forget releases beyond those that are kept; what runs, or may be gone back to, stays."""
         live = {slot.replica.release for slot in service.slots.values() if slot.live and slot.replica is not None}
-        known = await self.records.of(service.name)
-        state = (*known, *sorted(live))
-        if self._tidied.get(service.name) == state:
-            return
-        good = [name for name, release in known.items() if not release.verdict]
+        state = (*await self.records.of(service.name), *sorted(live))
+        if self._tidied.get(service.name) == state or self.records.turn.locked():
+            return  # who makes a release now may want what would be dropped
         last = service.desired.rollout
         arms = (last.old.release, last.new.release) if last is not None else ()
-        needed = {*good[-max(1, service.desired.service.deploy.keep) :], *live, *arms, service.desired.release}
-        dropped = [release for name, release in known.items() if name not in needed]
-        await self.records.drop(service.name, dropped, [known[name] for name in known if name in needed])
-        self._tidied[service.name] = state
+        needed = {*live, *arms, service.desired.release}
+        if await self.records.tidy(service.name, needed, service.desired.service.deploy.keep):
+            self._tidied[service.name] = state
+
+
+def _rests(service: ServiceState, arm: Arm) -> bool:
+    """Whether a replica of a release does not serve because somebody wanted that: it is drained, or restarted."""
+    for number in arm.slots:
+        slot = service.slots.get(number)
+        if number in service.desired.drained or (slot is not None and slot.end_wanted):
+            return True
+        starts = slot is not None and slot.replica is not None and slot.replica.state is State.STARTING
+        if slot is not None and starts and not slot.history.failures:
+            return True
+    return False
 
 
 def _moves(service: ServiceState) -> bool:

@@ -131,6 +131,23 @@ class Rollout:
         return self.phase in UNDER_WAY
 
     @property
+    def undecided(self) -> bool:
+        """Whether it is not known yet what becomes of it: on trial, or compared once more before its end."""
+        return self.under_way or (self.phase is Phase.RECALLED and self.ended_wall is None)
+
+    @property
+    def moving(self) -> bool:
+        """Whether two releases of a service are on the move, so that nothing else may be changed."""
+        return (
+            self.under_way or self.phase is Phase.RECALLED or (self.phase is Phase.GOING_BACK and bool(self.new.slots))
+        )
+
+    @property
+    def told(self) -> bool:
+        """Whether a verdict on it was told and not acted on: there is nothing more to tell."""
+        return self.holds and bool(self.ended_for)
+
+    @property
     def in_place(self) -> bool:
         """Whether the new replicas take the slots of the old ones."""
         return self.strategy is Strategy.ROLLING

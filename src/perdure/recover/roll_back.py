@@ -12,9 +12,10 @@ Neighbours: `roll_out` lets releases in, `control.rollouts` writes each move bef
 
 from dataclasses import replace
 
-from perdure.model.deploy import Deploy
+from perdure.model.deploy import Deploy, Strategy
 from perdure.model.event import Severity
 from perdure.model.release import Phase, Rollout
+from perdure.recover import rollout_facts
 from perdure.recover.rollout_facts import Facts, Move
 
 ALONE_S = 2.0
@@ -25,13 +26,13 @@ RECALL_S = 120.0
 
 def taken_back(rollout: Rollout, why: str, now: float, free: tuple[int, ...]) -> Rollout:
     """The rollout after it was thrown out: its release has no traffic from this write on. `free`: slots for the release
-    before, when it has none any more.
+    before, when it has none any more, or fewer than the new one was scaled to.
     """
     old, new = rollout.old, rollout.new
     if rollout.in_place:
         new = replace(new, slots=())
-    elif not old.slots:
-        old = replace(old, slots=free[: max(1, len(new.slots))])
+    elif not rollout.under_way:
+        old = replace(old, slots=(*old.slots, *free)[: max(1, len(old.slots), len(new.slots))])
     gone = replace(rollout, old=old, new=new, phase=Phase.GOING_BACK, phase_at=now, progress_at=now)
     return replace(gone, ended_for=why)
 
@@ -106,14 +107,19 @@ def watch(rollout: Rollout, facts: Facts, deploy: Deploy, now: float) -> Move | 
 
 
 def may_compare(rollout: Rollout) -> bool:
-    """Whether the release before can get a share of the requests again."""
-    return not (rollout.holds or rollout.new.service.one_active or rollout.back)
+    """Whether the release before can get a share of the requests again: not while it gives its slots away."""
+    gives_way = rollout.in_place and rollout.under_way
+    return rollout_facts.beside(rollout.new.service) and not (rollout.holds or rollout.back or gives_way)
 
 
 def recall(rollout: Rollout, facts: Facts, now: float) -> Move:
-    """Give the release before a share again: with nearly everything at the new one, its failures say little."""
-    slots = rollout.old.slots if rollout.old.slots and not rollout.in_place else facts.free[: facts.replicas]
-    compared = replace(rollout, phase=Phase.RECALLED, phase_at=now, old=replace(rollout.old, slots=slots))
+    """Give the release before a share again: with nearly everything at the new one, its failures say little. One that
+    was replaced in its slots comes back beside the new one.
+    """
+    slots = rollout.old.slots if not rollout.in_place else ()
+    old = replace(rollout.old, slots=slots or facts.free[: facts.replicas])
+    strategy = Strategy.BLUE_GREEN if rollout.in_place else rollout.strategy
+    compared = replace(rollout, phase=Phase.RECALLED, phase_at=now, old=old, strategy=strategy)
     sentence = f"{rollout.new.release} {facts.evidence.suspicious}: {rollout.old.release} gets a share, to compare"
     return Move("L08", compared, sentence, Severity.WARNING)
 
@@ -125,7 +131,9 @@ def recalled(rollout: Rollout, facts: Facts, now: float) -> Move | None:
         return bad
     if now < rollout.phase_at + RECALL_S:
         return None
-    calm = replace(rollout, phase=Phase.WATCHING, phase_at=now)
+    # One that was recalled before its end goes on with the step that it was in.
+    after = Phase.SHARING if rollout.undecided else Phase.WATCHING
+    calm = replace(rollout, phase=after, phase_at=now, progress_at=now)
     why = facts.evidence.shared or "the two do not differ"
     return Move("L16", calm, f"not this release: {why}; {rollout.new.release} keeps the traffic", Severity.WARNING)
 
@@ -133,7 +141,7 @@ def recalled(rollout: Rollout, facts: Facts, now: float) -> Move | None:
 def _bad(rollout: Rollout, facts: Facts, now: float) -> Move | None:
     """Whether a release that had everything is thrown out."""
     new, name = facts.new, rollout.new.release
-    if rollout.holds and rollout.ended_for:
+    if rollout.told:
         return None
     if facts.group.failed:
         return together(rollout, facts, now)
@@ -149,12 +157,20 @@ def _bad(rollout: Rollout, facts: Facts, now: float) -> Move | None:
 
 
 def going_back(rollout: Rollout, facts: Facts, now: float) -> Move | None:
-    """The new replicas end as soon as the old ones can carry everything; then it is over."""
-    if rollout.new.slots and facts.old.whole:
+    """The new replicas end as soon as the old ones can carry everything; then it is over. When some of the old ones do
+    not come back, it is over after the deadline, so that somebody can deploy a better one.
+    """
+    better = facts.old.serving > 0 or facts.new.serving == 0  # else what was thrown out is all that clients have
+    late = better and now >= rollout.phase_at + rollout.new.service.deploy.deadline_s
+    if rollout.new.slots and (facts.old.whole or late):
         ended = replace(rollout, new=replace(rollout.new, slots=()), progress_at=now)
         return Move("L17", ended, f"the replicas of {rollout.new.release} are drained and ended")
-    if rollout.new.slots or facts.new.live or not facts.old.whole:
+    if rollout.new.slots or facts.new.live or not (facts.old.whole or late):
         return None
     phase = Phase.ABORTED if rollout.aborted else Phase.ROLLED_BACK
     over = replace(rollout, phase=phase, phase_at=now)
-    return Move("L18", over, f"{rollout.old.release} serves, and nothing runs of {rollout.new.release}")
+    old, serving = rollout.old.release, f"{facts.old.serving} of {facts.old.wanted} replicas"
+    if facts.old.whole:
+        return Move("L18", over, f"{old} serves, and nothing runs of {rollout.new.release}")
+    sentence = f"nothing runs of {rollout.new.release}, and of {old} no more than {serving} serve"
+    return Move("L22", over, sentence, Severity.ALARM)

@@ -24,7 +24,7 @@ from dataclasses import replace
 from perdure.model.deploy import BAKE_SHARE, Deploy, Step, Strategy
 from perdure.model.event import Severity
 from perdure.model.release import RECALL_SHARE, Phase, Rollout
-from perdure.model.service import Service, Standby
+from perdure.model.service import Standby
 from perdure.model.standing import Desired
 from perdure.recover import roll_back
 from perdure.recover.rollout_facts import Facts, Move, Tried
@@ -39,20 +39,6 @@ SERVES = frozenset({Phase.WATCHING, Phase.RECALLED, Phase.DONE})
 """The new release is the one that counts."""
 PROVEN_S = 5.0
 """A replaced replica of a rolling change serves for so long before the next one is replaced."""
-
-
-def beside(service: Service) -> bool:
-    """Whether two releases of a service can run at the same time."""
-    return not why_not_beside(service)
-
-
-def why_not_beside(service: Service) -> str:
-    """Why its new replicas take the slots of the old ones; empty: they do not have to."""
-    if service.one_active:
-        return "one replica alone may be active"
-    if service.port is not None:
-        return f"it has the fixed port {service.port}"
-    return "" if service.listen is not None else "without `listen` it has no traffic to share"
 
 
 def settled(desired: Desired, rollout: Rollout) -> Desired:
@@ -99,9 +85,8 @@ def decide(rollout: Rollout, facts: Facts, now: float) -> Move | None:
     deploy = rollout.new.service.deploy
     match rollout.phase:
         case Phase.STARTING | Phase.TESTING | Phase.SHARING:
-            bad = _thrown_out(rollout, facts, now)
-            told = rollout.holds and rollout.ended_for
-            return bad if bad is not None and not told else _on_trial(rollout, facts, deploy, now)
+            bad = None if rollout.told else _thrown_out(rollout, facts, now)
+            return bad or _overdue(rollout, facts, now) or _on_trial(rollout, facts, deploy, now)
         case Phase.WATCHING:
             return roll_back.watch(rollout, facts, deploy, now)
         case Phase.RECALLED:
@@ -127,6 +112,8 @@ def waits_for(rollout: Rollout, facts: Facts, now: float) -> str:
             return f"watched for {max(0.0, rollout.phase_at + deploy.watch_s - now) / 60.0:.0f} more minutes"
         case Phase.RECALLED:
             return "compared with the release before"
+        case Phase.GOING_BACK if not facts.old.whole:
+            return f"{facts.old.serving} of {facts.old.wanted} replicas of {rollout.old.release} serve"
         case Phase.GOING_BACK:
             return f"{facts.new.live} of its replicas still end"
     return ""
@@ -134,13 +121,12 @@ def waits_for(rollout: Rollout, facts: Facts, now: float) -> str:
 
 def _thrown_out(rollout: Rollout, facts: Facts, now: float) -> Move | None:
     """Whether it goes back now, from wherever it is on trial."""
-    new, evidence = facts.new, facts.evidence
-    name = rollout.new.release
+    new, name = facts.new, rollout.new.release
     if facts.group.failed:
         return roll_back.together(rollout, facts, now)
     if new.deaths >= DEATHS_MAX and new.deaths > facts.old.deaths:
         return roll_back.ended(rollout, f"replicas of {name} ended {new.deaths} times", facts, now)
-    if new.ill_s >= ILL_S:
+    if new.ill_s >= ILL_S and not _both_ill(facts):
         return roll_back.ended(rollout, f"half of {name} has been ill for {new.ill_s:.0f} s", facts, now)
     if facts.tests.failed:
         return roll_back.untrue(rollout, facts, now)
@@ -151,14 +137,30 @@ def _thrown_out(rollout: Rollout, facts: Facts, now: float) -> Move | None:
             within = f", all within {math.ceil(burst_s)} s" if burst_s else ""
             return _again(rollout, facts, guilty + within, now)
         return roll_back.to_blame(rollout, guilty, facts, now)
-    due_s = rollout.steps[rollout.step].for_s if rollout.phase is Phase.SHARING else 0.0
-    # Requests are progress only where nothing but requests is waited for.
-    asked_at = evidence.asked_at if new.whole else -math.inf
-    progress_at = max(rollout.progress_at, rollout.phase_at + due_s, asked_at)
-    deadline_at = progress_at + rollout.new.service.deploy.deadline_s
-    if now >= deadline_at and not evidence.shared and facts.group.ready:
-        return roll_back.back(rollout, "L14", f"{name} made no progress: {waits_for(rollout, facts, now)}", facts, now)
     return None
+
+
+def _both_ill(facts: Facts) -> bool:
+    """Whether the old release is ill as well, so that it is not the fault of the new one."""
+    return bool(facts.evidence.shared) or facts.old.ill_s >= ILL_S / 2.0
+
+
+def _overdue(rollout: Rollout, facts: Facts, now: float) -> Move | None:
+    """No progress for too long: it goes back, also when it is only observed, for nothing more would ever happen."""
+    due_s = rollout.steps[rollout.step].for_s if rollout.phase is Phase.SHARING else 0.0
+    progress_at = max(rollout.progress_at, rollout.phase_at + due_s, progressed(rollout, facts, now))
+    if now < progress_at + rollout.new.service.deploy.deadline_s or (rollout.told and not rollout.observe):
+        return None
+    why = f"{rollout.new.release} made no progress: {waits_for(rollout, facts, now)}"
+    return roll_back.back(replace(rollout, observe=False), "L14", why, facts, now)
+
+
+def progressed(rollout: Rollout, facts: Facts, now: float) -> float:
+    """Until when there was progress that is not written down: requests, where nothing but requests is waited for; and
+    what is not the fault of the new release does not count against it.
+    """
+    held = _both_ill(facts) or _waits_for_others(rollout, facts)
+    return max(facts.progress_at, now if held else -math.inf, facts.evidence.asked_at if facts.new.whole else -math.inf)
 
 
 def _guilty(rollout: Rollout, facts: Facts) -> tuple[str, float]:
@@ -205,18 +207,25 @@ def _on_trial(rollout: Rollout, facts: Facts, deploy: Deploy, now: float) -> Mov
             stable = facts.new.whole and now - facts.new.since_at >= _stable_s(rollout)
             return _next(rollout, facts, now) if stable else None
         case Phase.TESTING:
-            return _share(rollout, 0, now) if facts.tests.passed else None
+            return _share(rollout, 0, now) if _tests_are_over(rollout, facts) else None
     if facts.evidence.suspicious and rollout.share > RECALL_SHARE and roll_back.may_compare(rollout):
         return roll_back.recall(rollout, facts, now)
     if not rollout.tested and facts.tests.passed:
         return roll_back.tested(rollout, now)
+    if not rollout.tested and _tests_are_over(rollout, facts):
+        rollout = replace(rollout, tested=True)
     if _step_waits_for(rollout, facts, deploy, now):
         return None
     limit = deploy.errors_max
-    if limit is not None and facts.evidence.error_share > limit and not rollout.back:
+    if limit is not None and facts.evidence.error_share > limit and not (rollout.back or rollout.told):
         what = f"fails {facts.evidence.error_share:.1%} of its requests; at most {limit:.1%} may"
         return roll_back.to_blame(rollout, what, facts, now)
     return _next(rollout, facts, now)
+
+
+def _tests_are_over(rollout: Rollout, facts: Facts) -> bool:
+    """They have passed; or one has failed, and that was told of a release that goes on all the same."""
+    return facts.tests.passed or (rollout.told and bool(facts.tests.failed))
 
 
 def _next(rollout: Rollout, facts: Facts, now: float) -> Move | None:
@@ -288,14 +297,15 @@ def _starts_active(rollout: Rollout) -> bool:
 def _step_waits_for(rollout: Rollout, facts: Facts, deploy: Deploy, now: float) -> str:
     """Why a step is not over; empty: it is."""
     step, evidence = rollout.steps[rollout.step], facts.evidence
+    if facts.new.ill_s > 0.0 and _both_ill(facts):
+        return "holds: both releases are ill; not this release"
     if not facts.new.whole:
         return f"{facts.new.serving} of {facts.new.wanted} new replicas serve"
     if evidence.shared:
         return f"holds: {evidence.shared}; not this release"
     if not rollout.tested:
         return "the tests run"
-    last = rollout.step == len(rollout.steps) - 1
-    if last and not facts.group.ready and not rollout.skip:
+    if _waits_for_others(rollout, facts):
         return "waits for the other services of this deploy"
     if rollout.skip or rollout.back:
         return ""
@@ -307,6 +317,11 @@ def _step_waits_for(rollout: Rollout, facts: Facts, deploy: Deploy, now: float) 
     if short > 0.0 and not rollout.in_place and rollout.new.service.listen is not None:
         return f"{short:.0f} more requests (it has had {evidence.requests:.0f} of {deploy.exposure})"
     return ""
+
+
+def _waits_for_others(rollout: Rollout, facts: Facts) -> bool:
+    last = rollout.phase is Phase.SHARING and rollout.step == len(rollout.steps) - 1
+    return last and not facts.group.ready and not rollout.skip
 
 
 def _tests(rollout: Rollout) -> bool:

@@ -5,6 +5,21 @@ from dataclasses import dataclass
 
 from perdure.model.event import Fact, Severity
 from perdure.model.release import Rollout
+from perdure.model.service import Service
+
+
+def beside(service: Service) -> bool:
+    """Whether two releases of a service can run at the same time."""
+    return not why_not_beside(service)
+
+
+def why_not_beside(service: Service) -> str:
+    """Why its new replicas take the slots of the old ones; empty: they do not have to."""
+    if service.one_active:
+        return "one replica alone may be active"
+    if service.port is not None:
+        return f"it has the fixed port {service.port}"
+    return "" if service.listen is not None else "without `listen` it has no traffic to share"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +98,8 @@ class Facts:
     tests: Tried = Tried()
     evidence: Evidence = Evidence()
     group: Group = Group()
+    progress_at: float = -math.inf
+    """When progress was seen last that is not written down (`roll_out.progressed`)."""
 
 
 @dataclass(frozen=True, slots=True)
