@@ -29,6 +29,9 @@ def asked(*answers: tuple[float, float, Outcome]) -> dict[str, probe.Asked]:
     [
         (((1.0, 0.02, GOOD),), 1.1, True, False),
         (((1.0, 0.6, GOOD),), 1.7, True, True),
+        (((1.0, 0.6, GOOD), (2.0, 0.02, GOOD), (3.0, 0.02, GOOD)), 3.1, True, True),
+        (((1.0, 0.6, GOOD), (11.0, 0.02, GOOD)), 11.1, True, True),
+        (((1.0, 0.6, GOOD), (12.0, 0.02, GOOD)), 12.1, True, False),
         (((1.0, 1.0, TIMEOUT),), 2.1, False, True),
         (((1.0, 1.0, TIMEOUT), (2.0, 0.02, GOOD)), 2.1, True, True),
         (((1.0, 1.0, TIMEOUT),), 5.1, False, False),
@@ -46,7 +49,8 @@ def test_what_an_answer_says_and_for_how_long(
 def test_a_silence_that_was_not_watched_is_forgotten_and_declared_checks_are_not() -> None:
     each = asked((1.0, 1.0, TIMEOUT)) | {"http /healthz": probe.Asked("http /healthz")}
     assert confirm.watched(each, 4.9).keys() == each.keys()
-    assert confirm.watched(each, 5.1).keys() == {"http /healthz"}
+    assert confirm.watched(each, 5.1)["http /healthz"] == each["http /healthz"]
+    assert confirm.watched(each, 5.1)[LABEL] == probe.Asked(LABEL, slow_at=2.0)
 
 
 def waiting(*questions: dict[str, probe.Asked]) -> ServiceState:

@@ -1,17 +1,21 @@
 """One turn for one service: urgent things first, one change for each slot, the same plan for the same facts."""
 
 import math
+from dataclasses import replace
 
+import pytest
 import worlds
 from facts import conviction, desired, standing, verdict
 from hypothesis import given
 
 from perdure.control import turn
+from perdure.detect import sampled
 from perdure.model import replica
+from perdure.model.check import CONFIRMING
 from perdure.model.decision import Advance, Begin, End, Kill, Note
 from perdure.model.replica import Event, Slot, State
 from perdure.model.standing import History, Standing
-from perdure.model.verdict import Sign
+from perdure.model.verdict import Failing, Sign
 from perdure.recover.restart import Bucket
 
 FULL = Bucket(2.0, 0.0)
@@ -118,3 +122,14 @@ def test_the_bucket_never_owes_a_token(facts: turn.Facts) -> None:
 def test_every_decision_says_why(facts: turn.Facts) -> None:
     for decision in turn.decide(facts, worlds.NOW).decisions:
         assert decision.rule and decision.subject and decision.sentence
+
+
+@pytest.mark.parametrize(("endpoint", "shared"), [("/orders", True), (sampled.ALL, True), ("/search", False)])
+def test_who_does_not_answer_what_half_are_slow_at_is_not_stuck(endpoint: str, shared: bool) -> None:
+    stuck = replace(verdict(Sign.STALLED), endpoint=f"{CONFIRMING}/orders")
+    slow = (Failing(Sign.SLOW, endpoint, 0.7, 200),)
+    found = plan(
+        standing(1, verdict=stuck, verdict_since_at=50.0), standing(2, failing=slow), standing(3, failing=slow)
+    )
+    assert ("R01" not in {one.rule for one in found.decisions}) == shared
+    assert ("R05" in {one.rule for one in found.decisions}) == shared

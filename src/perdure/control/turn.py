@@ -7,7 +7,8 @@ urgency and keeps one change for each slot, since the next turn decides anew fro
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from perdure.detect import scope
+from perdure.detect import sampled, scope
+from perdure.model.check import CONFIRMING
 from perdure.model.decision import Decision, Note
 from perdure.model.owner import Term
 from perdure.model.replica import State
@@ -52,12 +53,12 @@ def decide(facts: Facts, now: float) -> Plan:
     desired, standings = facts.desired, facts.standings
     service = desired.service
     counted, on_trial = _arms(desired, standings)
-    shared_now = shared_signs(counted, desired.serving)
+    common = common_causes(counted, desired.serving)
+    shared_now = shared_signs(counted, desired.serving) | _waiting_together(counted, common)
     heard = all(one.hears_s > 0.0 for one in standings)
     shared_at = scope.remembered(facts.shared_at, shared_now, service.asked, now, heard=heard)
     shared = frozenset(shared_at)
     told = frozenset(sign for sign in shared_at if f"{service.name} {isolate.shared_key(sign)}" in facts.told)
-    common = common_causes(counted, desired.serving)
     duty = _duty(facts, now)
     room = replicate.Room(facts.dependencies_ready, duty.runs, duty.leaving, duty.stays)
     found = [
@@ -114,6 +115,14 @@ def common_causes(standings: Sequence[Standing], replicas: int) -> tuple[Common,
     found = scope.common([standing.failing for standing in standings if standing.serving], replicas)
     culprits = _culprits(standings)
     return tuple(one for one in found if one.sign is not Sign.REQUESTS or one.replicas > len(culprits))
+
+
+def _waiting_together(standings: Sequence[Standing], common: Sequence[Common]) -> frozenset[Sign]:
+    """Who does not answer what half of the replicas are slow at is not stuck: all wait for the same."""
+    slow = {one.endpoint for one in common if one.sign is Sign.SLOW}
+    verdicts = [one.verdict for one in standings if one.verdict is not None and one.verdict.sign is Sign.STALLED]
+    together = any(sampled.ALL in slow or one.endpoint.removeprefix(CONFIRMING) in slow for one in verdicts)
+    return frozenset({Sign.STALLED}) if together else frozenset()
 
 
 def _culprits(standings: Sequence[Standing]) -> frozenset[int]:

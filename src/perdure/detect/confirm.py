@@ -16,10 +16,11 @@ from perdure.detect.probe import Asked
 from perdure.model.check import CONFIRMING
 from perdure.model.evidence import Outcome
 
-SOON_S = 0.5
-"""What clients ask most is answered within this by a replica that is well."""
 TELLS_S = 3.0
 """For so long an answer tells how the replica is."""
+SLOW_TELLS_S = 10.0
+"""And for so long one that did not come soon tells that it waits for something: what a dependency delays comes now and
+then at once, and three times in a row by chance."""
 
 
 def answers(each: Mapping[str, Asked], now: float) -> bool:
@@ -32,21 +33,22 @@ def answers(each: Mapping[str, Asked], now: float) -> bool:
 
 
 def late(each: Mapping[str, Asked], now: float) -> bool:
-    """Whether one of the last questions got no answer, or the last one an answer that did not come soon."""
+    """Whether one of the last questions got no answer, or an answer that did not come soon."""
     return any(_late(asked, now) for label, asked in each.items() if label.startswith(CONFIRMING))
 
 
 def watched(each: Mapping[str, Asked], now: float) -> Mapping[str, Asked]:
     """The evidence before the replica is asked anew: a silence that was not watched any more is forgotten."""
     return {
-        label: asked
+        label: Asked(label, slow_at=asked.slow_at) if label.startswith(CONFIRMING) and not _fresh(asked, now) else asked
         for label, asked in each.items()
-        if not label.startswith(CONFIRMING) or (asked.ended_at is not None and now - asked.ended_at < TELLS_S)
     }
 
 
 def _late(asked: Asked, now: float) -> bool:
-    if asked.ended_at is None or now - asked.ended_at >= TELLS_S:
-        return False
-    slow = not asked.misses and asked.last_good_at is not None and asked.ended_at - asked.last_good_at >= SOON_S
-    return slow or Outcome.TIMEOUT in asked.recent
+    slow = asked.slow_at is not None and now - asked.slow_at < SLOW_TELLS_S
+    return _fresh(asked, now) and (slow or Outcome.TIMEOUT in asked.recent)
+
+
+def _fresh(asked: Asked, now: float) -> bool:
+    return asked.ended_at is not None and now - asked.ended_at < TELLS_S

@@ -32,6 +32,8 @@ PAUSE_S = 2.0
 PAUSE_TOLERATED_S = PAUSE_S + 0.05
 """The same, with the time that it takes to answer after a pause."""
 CONFIRMING_MISSES = 3
+SOON_S = 0.5
+"""What clients ask most is answered within this by a replica that is well."""
 ANSWERING_S = 0.25
 """Pause between two probes of a starting replica that answers, if not well yet: it is about to be ready."""
 BOTH_KINDS_EVERY = 5
@@ -72,6 +74,8 @@ class Asked:
     last_good_at: float | None = None
     """When the last probe that was answered well was *asked*."""
     ended_at: float | None = None
+    slow_at: float | None = None
+    """When an answer, or none, came last that took longer than `SOON_S`."""
     certificate_until: float | None = None
     """Until when the certificate that it shows is valid (Unix time, seconds); None: it shows none."""
     clock_off_s: float = 0.0
@@ -120,6 +124,7 @@ def observe(asked: Asked, probed: Probed) -> Asked:
         last_answer=probed.answer,
         last_good_at=last_good_at,
         ended_at=probed.ended_at,
+        slow_at=probed.ended_at if probed.ended_at - probed.started_at >= SOON_S else asked.slow_at,
         certificate_until=probed.certificate_until or asked.certificate_until,
         clock_off_s=off_s,
         clock_off=off,
