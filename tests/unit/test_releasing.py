@@ -18,10 +18,11 @@ from perdure.control.releasing import Releasing, Wishes
 from perdure.control.rollouts import Rollouts
 from perdure.control.world import ServiceState, World
 from perdure.detect import suspect
+from perdure.model.check import Check, CheckKind
 from perdure.model.deploy import Files
 from perdure.model.errors import ConflictError, RefusedError
 from perdure.model.release import Phase
-from perdure.model.service import Address, Deployment, Service
+from perdure.model.service import Address, Deployment, Retry, Service
 from perdure.model.standing import Desired
 from perdure.recover import roll_out
 
@@ -38,6 +39,8 @@ class Shop:
     releasing: Releasing
     source: Path
     clock: SystemClock
+    serving: set[str]
+    """Releases of which a replica serves."""
 
     def web(self, version: str, *, files: bool = False, **changed: Any) -> Service:
         own = Files(str(self.source), (".",)) if files else None
@@ -78,7 +81,9 @@ async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
     clock = SystemClock()
     records = Records(store, BundleFiles(state / "releases"), clock.wall, lambda service: None)
     controller = Controller(store, clock.wall, records)
-    yield Shop(records, controller, Releasing(controller, records, clock, lambda name: None), source, clock)
+    serving: set[str] = set()
+    releasing = Releasing(controller, records, clock, lambda name: None, lambda name, release: release in serving)
+    yield Shop(records, controller, releasing, source, clock, serving)
     await store.close()
 
 
@@ -189,6 +194,41 @@ async def test_while_a_release_goes_back_a_better_one_can_be_deployed_by_force(s
     await shop.deploy(shop.web("3"), force=True)
     rollout = (await shop.desired()).rollout
     assert rollout is not None and (rollout.old.release, rollout.new.release) == ("web@1", "web@3")
+
+
+async def test_what_was_thrown_out_stays_while_a_better_one_is_let_in_when_it_is_all_that_serves(shop: Shop) -> None:
+    await shop.apply(shop.web("1"))
+    await shop.deploy(shop.web("2"))
+    await shop.becomes(Phase.GOING_BACK, ended_for="it fails", slots=(2,))
+    shop.serving.add("web@2")
+    await shop.deploy(shop.web("3"), force=True)
+    desired = await shop.desired()
+    assert desired.rollout is not None
+    assert (desired.release, desired.numbers, desired.rollout.old.release) == ("web@2", (2,), "web@2")
+    assert desired.rollout.new.release == "web@3" and 2 not in desired.rollout.new.slots
+
+
+async def test_what_is_asked_of_a_release_is_not_asked_of_the_one_before(shop: Shop) -> None:
+    first, second = Check(CheckKind.HTTP, "/healthz"), Check(CheckKind.HTTP, "/v2/healthz")
+    await shop.apply(shop.web("1", checks=(first,)))
+    await shop.deploy(shop.web("2", checks=(second,)))
+    await shop.becomes(Phase.WATCHING)
+    slower = replace(second, timeout_s=9.0)
+    await shop.apply(shop.web("2", checks=(slower,), retry=Retry(attempts=1)))
+    rollout = (await shop.desired()).rollout
+    assert rollout is not None
+    assert (rollout.old.service.checks, rollout.new.service.checks) == ((first,), (slower,))
+    assert rollout.old.service.retry.attempts == rollout.new.service.retry.attempts == 1
+
+
+async def test_scaling_down_while_a_release_is_watched_holds_for_the_one_before(shop: Shop) -> None:
+    await shop.apply(shop.web("1", replicas=3))
+    await shop.deploy(shop.web("2", replicas=3))
+    await shop.becomes(Phase.WATCHING, slots=(4, 5, 6))
+    await shop.controller.scale("web", 1)
+    rollout = (await shop.desired()).rollout
+    assert rollout is not None
+    assert (rollout.old.slots, rollout.new.slots, rollout.replicas) == ((1,), (4,), 1)
 
 
 async def test_once_nothing_more_is_to_end_of_it_commands_are_taken_again(shop: Shop) -> None:

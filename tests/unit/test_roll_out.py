@@ -10,7 +10,7 @@ from perdure.model.deploy import Deploy, DeployTest, Step, Strategy
 from perdure.model.release import Arm, Phase, Rollout
 from perdure.model.service import Address, Mode, Service, Standby
 from perdure.model.standing import Desired
-from perdure.recover import roll_out
+from perdure.recover import roll_back, roll_out
 from perdure.recover.rollout_facts import Evidence, Facts, Group, Move, Side, Tried
 
 NOW = 1_000.0
@@ -378,3 +378,39 @@ def test_going_back_ends_also_when_some_of_the_old_replicas_do_not_come_back() -
 def test_what_was_thrown_out_serves_as_long_as_it_is_all_that_clients_have() -> None:
     nobody = replace(OLD, serving=0, since_at=math.inf)
     assert roll_out.decide(rollout(Phase.GOING_BACK, 0), replace(facts(), old=nobody), PATIENT + 1e6) is None
+
+
+def test_going_back_in_place_is_over_when_the_release_before_serves_and_not_before() -> None:
+    fixed = replace(WEB, port=9_000, replicas=1)
+    watched = rollout(
+        Phase.WATCHING, 0, fixed, strategy=Strategy.ROLLING, slots=(1,), old=Arm("web@1", fixed), ended_wall=1.0
+    )
+    back = roll_back.taken_back(watched, "it fails", NOW, (2, 3))
+    assert (back.old.slots, back.new.slots) == ((1,), ())
+    starting = Facts(Side(), Side(wanted=1), 1, (2, 3))
+    assert roll_out.decide(back, starting, NOW) is None
+    over = roll_out.decide(back, replace(starting, old=Side(1, 1, 1, NOW)), NOW)
+    assert over is not None and over.rule == "L18"
+
+
+def test_going_back_in_place_ends_after_the_deadline_also_when_some_of_the_new_ones_were_not_replaced() -> None:
+    half_way = rollout(Phase.SHARING, 1, strategy=Strategy.ROLLING, slots=(1, 2))
+    back = roll_back.taken_back(half_way, "it fails", NOW, ())
+    stuck = Facts(Side(live=1), Side(wanted=3, serving=1, live=2), 3, ())
+    assert roll_out.decide(back, stuck, PATIENT - 0.1) is None
+    over = roll_out.decide(back, stuck, PATIENT)
+    assert over is not None and over.rule == "L22"
+
+
+def test_a_steady_failure_of_both_does_not_begin_the_bake_anew_again_and_again() -> None:
+    both = facts(THREE, replace(SUSPICIOUS, shared="both fail"), replicas=10)
+    assert decided(BAKE, both) is None
+
+
+def test_a_release_that_has_gone_back_from_a_breaking_one_is_told_of_with_the_ways_of_a_person() -> None:
+    breaking = replace(WEB, deploy=replace(DEPLOY, breaks_data=True))
+    back = rollout(Phase.SHARING, 0, old=Arm("web@2", breaking), new=Arm("web@1", WEB, (4,)), back=True)
+    assert back.holds
+    told = roll_out.decide(back, facts(replace(WHOLE, serving=0, deaths=5)), NOW)
+    assert told is not None and told.rule == "L15"
+    assert "`perdure restore web` for the data, or `perdure abort web`" in told.sentence

@@ -67,10 +67,16 @@ def applied(service: Service, record: Record | None, last_release: int) -> tuple
 
 
 def _followed(rollout: Rollout, before: Service, after: Service) -> Rollout:
-    """The same rollout with what was changed since in both its releases: going back must not undo it."""
+    """The same rollout with what was changed since in both its releases: going back must not undo it. What is asked of
+    the one that runs is not asked of the other one.
+    """
     changed = {one.name: getattr(after, one.name) for one in fields(Service)}
     changed = {name: value for name, value in changed.items() if getattr(before, name) != value}
-    old, new = (replace(arm, service=replace(arm.service, **changed)) for arm in (rollout.old, rollout.new))
+    both = {name: value for name, value in changed.items() if name not in release_records.TOLD_BY}
+    old, new = (
+        replace(arm, service=replace(arm.service, **(changed if arm.service == before else both)))
+        for arm in (rollout.old, rollout.new)
+    )
     return replace(rollout, old=old, new=new)
 
 
@@ -105,11 +111,22 @@ def scaled(desired: Desired, count: int) -> Desired:
         slots = (*slots, next(free))
     placed = () if slots == tuple(range(1, count + 1)) else slots
     drained = tuple(number for number in desired.drained if number in slots)
-    rollout = desired.rollout
-    if rollout is not None and rollout.phase is Phase.WATCHING and not rollout.in_place:
-        # What it was scaled to since is what the release before must come back with.
-        rollout = replace(rollout, replicas=count, new=replace(rollout.new, slots=slots))
+    rollout = desired.rollout and _scaled_with(desired.rollout, slots)
     return replace(desired, replicas=count, placed=placed, drained=drained, rollout=rollout)
+
+
+def _scaled_with(rollout: Rollout, slots: tuple[int, ...]) -> Rollout:
+    """What a service is scaled to while a release is watched is what the release before comes back with."""
+    old, new, count = rollout.old, rollout.new, len(slots)
+    if new.service.one_active:
+        return rollout
+    if rollout.phase is Phase.WATCHING:
+        return replace(
+            rollout, replicas=count, new=replace(new, slots=slots), old=replace(old, slots=old.slots[:count])
+        )
+    if rollout.phase is Phase.GOING_BACK and rollout.in_place:
+        return replace(rollout, replicas=count, old=replace(old, slots=slots))
+    return rollout
 
 
 def settled(desired: Desired, name: str) -> None:

@@ -134,11 +134,15 @@ def desk(made: Agent, parts: Parts) -> Desk:
     def owner(service: str) -> int | None:
         return made.world.services[service].term.owner
 
+    def serves(service: str, release: str) -> bool:
+        slots = made.world.services[service].slots.values()
+        return any(slot.serves and slot.replica is not None and slot.replica.release == release for slot in slots)
+
     trials = Trials(parts.clock, parts.prober, made.executor.environment)
     return Desk(
         controller,
         Rollbacks(made.preserver, controller, made.learned),
-        Releasing(controller, records, parts.clock, owner),
+        Releasing(controller, records, parts.clock, owner, serves),
         Rollouts(
             parts.clock, made.world, controller, records, trials, made.learned, mark, made.tell, parts.runner.last_lines
         ),

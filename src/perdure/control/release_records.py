@@ -21,6 +21,8 @@ from perdure.recover import difference
 
 FIELDS = ("command", "environment", "directory", "files", "user", "group", "port", "heartbeat")
 """What a release consists of besides `limits.open_files`: a change of one of these needs new processes."""
+TOLD_BY = ("checks", "role", "digest", "canary")
+"""How one tells whether a program is well, and talks to it: an earlier one may know nothing of it."""
 WORDS = {"environment": "env"}
 
 

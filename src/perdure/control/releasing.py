@@ -46,6 +46,8 @@ class Releasing:
     clock: Clock
     owner: Callable[[str], int | None]
     """Which slot of an active-passive service is active; None: none is."""
+    serves: Callable[[str, str], bool]
+    """Whether a replica of this service and this release serves."""
 
     async def deploy(self, declared: Mapping[str, Service], names: Sequence[str], wishes: Wishes) -> list[str]:
         """Begin to let in what the file declares, of these services (none named: of all that differ)."""
@@ -69,7 +71,7 @@ class Releasing:
             _refuse_again(before.get(desired.release), draft, before.values(), wishes)
             release = await self.records.laid_out(draft)
             rollout = self._rollout(desired, release, wishes)
-            after = replace(desired, rollout=rollout)
+            after = roll_out.settled(replace(desired, rollout=rollout), rollout)
             put |= {persist.service_key(name): codec.encode(after)} | dict([release_records.document(release)])
             if desired.release not in before:
                 put |= dict([release_records.document(release_records.assumed(desired))])
@@ -184,7 +186,7 @@ class Releasing:
         now = self.clock.now()
         rollout = Rollout(
             number=(desired.rollout.number if desired.rollout is not None else 0) + 1,
-            old=Arm(desired.release, desired.service, desired.numbers),
+            old=self._before(desired),
             new=Arm(release.name, service),
             strategy=strategy,
             steps=(Step(1.0, 0.0),)
@@ -203,6 +205,14 @@ class Releasing:
         count = roll_out.needed(rollout, -1, replicas)
         slots = rollout.old.slots if rollout.in_place else free_slots(desired)
         return replace(rollout, new=replace(rollout.new, slots=slots[:count]))
+
+    def _before(self, desired: Desired) -> Arm:
+        """After which release it is let in: what counts, or what was thrown out and is all that clients have."""
+        last, name = desired.rollout, desired.service.name
+        going = last if last is not None and last.phase is Phase.GOING_BACK and last.new.slots else None
+        if going and self.serves(name, going.new.release) and not self.serves(name, going.old.release):
+            return going.new
+        return Arm(desired.release, desired.service, desired.numbers)
 
     def _successors(self, desired: Desired) -> tuple[int, ...]:
         """Slots of an active-passive service in which the new release stands by: all but the active one's."""
@@ -265,10 +275,10 @@ def _brought_back(now: Service, then: Service) -> Service:
     """What an earlier release is brought back as: its program and how one tells whether it is well; its address, limits
     and the like have been changed for other reasons since.
     """
-    known = {one: getattr(then, one) for one in ("checks", "role", "digest", "canary")}
-    parts = {one: getattr(then, one) for one in release_records.FIELDS}
+    parts = {one: getattr(then, one) for one in (*release_records.FIELDS, *release_records.TOLD_BY)}
     limits = replace(now.limits, open_files=then.limits.open_files)
-    return replace(now, limits=limits, **parts, **known)
+    deploy = replace(now.deploy, breaks_data=then.deploy.breaks_data)
+    return replace(now, limits=limits, deploy=deploy, **parts)
 
 
 def _under_way(rollout: Rollout) -> str:

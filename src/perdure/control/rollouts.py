@@ -204,7 +204,7 @@ class Rollouts:
             if other.phase in (Phase.GOING_BACK, Phase.ROLLED_BACK, Phase.ABORTED):
                 failed = other.new.release
             last = other.phase is Phase.SHARING and other.step == len(other.steps) - 1
-            ready = ready and (last or other.phase not in UNDER_WAY)
+            ready = ready and (last or not other.undecided)
         return Group(ready, failed)
 
     async def _write(self, service: ServiceState, move: Move) -> None:
@@ -288,15 +288,18 @@ class Rollouts:
 
 
 def _rests(service: ServiceState, arm: Arm) -> bool:
-    """Whether a replica of a release does not serve because somebody wanted that: it is drained, or restarted."""
-    for number in arm.slots:
-        slot = service.slots.get(number)
-        if number in service.desired.drained or (slot is not None and slot.end_wanted):
-            return True
-        starts = slot is not None and slot.replica is not None and slot.replica.state is State.STARTING
-        if slot is not None and starts and not slot.history.failures:
-            return True
-    return False
+    """Whether all replicas of a release that do not serve do so because somebody wanted that: they are drained, or
+    restarted.
+    """
+    slots = [service.slots[number] for number in arm.slots if number in service.slots]
+    return all(slot.serves or _rests_by_command(service, slot) for slot in slots)
+
+
+def _rests_by_command(service: ServiceState, slot: SlotState) -> bool:
+    if slot.slot.number in service.desired.drained or slot.end_wanted:
+        return True
+    starts = slot.replica is not None and slot.replica.state is State.STARTING
+    return starts and not slot.history.failures
 
 
 def _moves(service: ServiceState) -> bool:

@@ -158,7 +158,8 @@ class Rollout:
         that it has written since it took over.
         """
         untouched = self.phase in (Phase.STARTING, Phase.TESTING)
-        return self.observe or (self.new.service.deploy.breaks_data and not untouched)
+        writes = self.old if self.back else self.new
+        return self.observe or (writes.service.deploy.breaks_data and not untouched)
 
     @property
     def share(self) -> float:

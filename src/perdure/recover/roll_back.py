@@ -20,6 +20,10 @@ from perdure.recover.rollout_facts import Facts, Move
 
 ALONE_S = 2.0
 """When no replica of the new release has served for so long after the end, the old ones take over."""
+GONE_S = 30.0
+"""The same when nobody stands by: the old ones must start first, and replicas that end once come back by themselves."""
+DEATHS_MAX = 2
+"""A release whose replicas ended so often by themselves does not stay alive."""
 RECALL_S = 120.0
 """A recalled release goes back to stand by after so long without a verdict."""
 
@@ -30,7 +34,8 @@ def taken_back(rollout: Rollout, why: str, now: float, free: tuple[int, ...]) ->
     """
     old, new = rollout.old, rollout.new
     if rollout.in_place:
-        new = replace(new, slots=())
+        one_active = new.service.one_active
+        old, new = replace(old, slots=old.slots if one_active else old.slots or new.slots), replace(new, slots=())
     elif not rollout.under_way:
         old = replace(old, slots=(*old.slots, *free)[: max(1, len(old.slots), len(new.slots))])
     gone = replace(rollout, old=old, new=new, phase=Phase.GOING_BACK, phase_at=now, progress_at=now)
@@ -81,10 +86,15 @@ def _ways(rollout: Rollout) -> str:
     if rollout.observe:
         return "it is only observed, and goes on"
     name, marker = rollout.new.service.name, next(iter(rollout.markers), "")
-    data = f"`perdure restore {name} --to {marker}` for the data first, then " if marker else ""
+    if rollout.back:
+        return (
+            f"it may not be able to read what {rollout.old.release} has written: `perdure restore {name}` for the"
+            f" data, or `perdure abort {name}`"
+        )
+    data = f", and at once `perdure restore {name} --to {marker}` for the data" if marker else ""
     return (
-        f"{rollout.old.release} cannot read its data, so nothing is rolled back by itself: {data}"
-        f"`perdure rollback {name}` for the code; or repair it and deploy again"
+        f"{rollout.old.release} cannot read its data, so nothing is rolled back by itself: `perdure rollback {name}`"
+        f" for the code{data}; or repair it and deploy again"
     )
 
 
@@ -97,7 +107,7 @@ def watch(rollout: Rollout, facts: Facts, deploy: Deploy, now: float) -> Move | 
         return recall(rollout, facts, now)
     if not rollout.tested and facts.tests.passed:
         return tested(rollout, now)
-    if rollout.old.slots and now >= rollout.phase_at + deploy.warm_s:
+    if rollout.old.slots and facts.new.serving and now >= rollout.phase_at + deploy.warm_s:
         cold = replace(rollout, old=replace(rollout.old, slots=()))
         return Move("L09", cold, f"the replicas of {rollout.old.release} have stood by long enough: they are ended")
     if now >= rollout.phase_at + deploy.watch_s:
@@ -147,6 +157,8 @@ def _bad(rollout: Rollout, facts: Facts, now: float) -> Move | None:
         return together(rollout, facts, now)
     if new.serving == 0 and facts.old.serving > 0 and new.ill_s >= ALONE_S:
         return ended(rollout, f"no replica of {name} serves any more", facts, now)
+    if new.serving == 0 and not facts.old.wanted and new.ill_s >= GONE_S and new.deaths >= DEATHS_MAX:
+        return ended(rollout, f"no replica of {name} has served for {new.ill_s:.0f} s", facts, now)
     if facts.tests.failed:
         return untrue(rollout, facts, now)
     if facts.evidence.suspicious and rollout.new.service.one_active:
@@ -165,7 +177,8 @@ def going_back(rollout: Rollout, facts: Facts, now: float) -> Move | None:
     if rollout.new.slots and (facts.old.whole or late):
         ended = replace(rollout, new=replace(rollout.new, slots=()), progress_at=now)
         return Move("L17", ended, f"the replicas of {rollout.new.release} are drained and ended")
-    if rollout.new.slots or facts.new.live or not (facts.old.whole or late):
+    still = facts.new.live > 0 and not (rollout.in_place and late)
+    if rollout.new.slots or still or not (facts.old.whole or late):
         return None
     phase = Phase.ABORTED if rollout.aborted else Phase.ROLLED_BACK
     over = replace(rollout, phase=phase, phase_at=now)

@@ -33,7 +33,6 @@ BURST_S = 30.0
 """Failures that all came within this may be the fault of one replica, or of a moment."""
 ILL_S = 10.0
 """A replica of the new release that fails its checks for so long is no good."""
-DEATHS_MAX = 2
 UNTESTED = Tried()
 SERVES = frozenset({Phase.WATCHING, Phase.RECALLED, Phase.DONE})
 """The new release is the one that counts."""
@@ -124,7 +123,7 @@ def _thrown_out(rollout: Rollout, facts: Facts, now: float) -> Move | None:
     new, name = facts.new, rollout.new.release
     if facts.group.failed:
         return roll_back.together(rollout, facts, now)
-    if new.deaths >= DEATHS_MAX and new.deaths > facts.old.deaths:
+    if new.deaths >= roll_back.DEATHS_MAX and new.deaths > facts.old.deaths:
         return roll_back.ended(rollout, f"replicas of {name} ended {new.deaths} times", facts, now)
     if new.ill_s >= ILL_S and not _both_ill(facts):
         return roll_back.ended(rollout, f"half of {name} has been ill for {new.ill_s:.0f} s", facts, now)
@@ -159,7 +158,8 @@ def progressed(rollout: Rollout, facts: Facts, now: float) -> float:
     """Until when there was progress that is not written down: requests, where nothing but requests is waited for; and
     what is not the fault of the new release does not count against it.
     """
-    held = _both_ill(facts) or _waits_for_others(rollout, facts)
+    ill_together = facts.new.ill_s > 0.0 and _both_ill(facts)
+    held = bool(facts.evidence.shared) or ill_together or _waits_for_others(rollout, facts)
     return max(facts.progress_at, now if held else -math.inf, facts.evidence.asked_at if facts.new.whole else -math.inf)
 
 
@@ -208,7 +208,8 @@ def _on_trial(rollout: Rollout, facts: Facts, deploy: Deploy, now: float) -> Mov
             return _next(rollout, facts, now) if stable else None
         case Phase.TESTING:
             return _share(rollout, 0, now) if _tests_are_over(rollout, facts) else None
-    if facts.evidence.suspicious and rollout.share > RECALL_SHARE and roll_back.may_compare(rollout):
+    suspicious = facts.evidence.suspicious and not facts.evidence.shared
+    if suspicious and rollout.share > RECALL_SHARE and roll_back.may_compare(rollout):
         return roll_back.recall(rollout, facts, now)
     if not rollout.tested and facts.tests.passed:
         return roll_back.tested(rollout, now)

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from perdure.model.decision import Advance, Change, Decision, End, Exchange, Note, Promote, Take
 from perdure.model.event import Fact, Severity
 from perdure.model.owner import Candidate, Handover, Term
+from perdure.model.release import Phase
 from perdure.model.replica import Event, State
 from perdure.model.service import Standby
 from perdure.model.standing import Desired, Standing
@@ -163,12 +164,14 @@ def _command(desired: Desired, term: Term) -> Handover | None:
 
 def _takes_over(desired: Desired, standings: Sequence[Standing], owner: Standing) -> bool:
     """Whether the owner has ended, and another slot is the better way back than a new process in the same one: that
-    has all data, so a warm one, too, is second when it lacks something.
+    has all data, so a warm one, too, is second when it lacks something, and so is another release, which would mean
+    that this one is thrown out for a single end.
     """
     if owner.live or owner.replica is None:
         return False
     heir = _heir(desired, standings, owner, None)
-    in_place = desired.service.standby is Standby.COLD or heir.behind_s > 0.0
+    other = {str(one.slot) for one in standings if desired.release_of(one.slot.number) != desired.release}
+    in_place = desired.service.standby is Standby.COLD or heir.behind_s > 0.0 or heir.slot in other
     return not heir.refusal and (not in_place or owner.history.failures >= IN_PLACE_TRIES)
 
 
@@ -253,8 +256,8 @@ def _heir(
 ) -> heirs.Heir:
     """The best of the others; `command` may name one, and may accept a loss. `needless`: the owner could go on."""
     named = command.slot if command is not None else None
-    found = [
-        Candidate(str(one.slot), "", one.data_epoch, one.behind_s, ready=one.state_is(State.PASSIVE))
+    others = [
+        one
         for one in standings
         if one is not owner
         and desired.wants(one.slot.number)
@@ -263,10 +266,35 @@ def _heir(
         and named in (None, one.slot.number)
         and _stands_by(desired, one, owner, asked=command is not None)
     ]
+    could_go_on = needless and not (owner is not None and owner.slot.number in desired.drained)
+    standing_by = others if named is not None else _of_the_same_release(desired, others, needless=could_go_on)
+    if others and not standing_by:
+        release = desired.release_of(others[0].slot.number)
+        return heirs.Heir(
+            refusal=f"the others run {release}: `perdure rollback {desired.service.name}` goes back to it"
+        )
+    found = [
+        Candidate(str(one.slot), "", one.data_epoch, one.behind_s, ready=one.state_is(State.PASSIVE))
+        for one in standing_by
+    ]
     data_epoch = owner.data_epoch if owner is not None else max((one.data_epoch for one in standings), default=0)
     accepts = command is not None and command.accept_loss
     max_loss_s = desired.service.state.max_loss_s if desired.service.state is not None else None
     return heirs.heir(found, data_epoch, heirs.Bearable(max_loss_s, needless, accepts))
+
+
+def _of_the_same_release(desired: Desired, others: Sequence[Standing], *, needless: bool) -> list[Standing]:
+    """Those that run the release that counts. In need, when there is none, also those of the one beside it, unless it
+    could not read the data.
+    """
+    same = [one for one in others if desired.release_of(one.slot.number) == desired.release]
+    rollout = desired.rollout
+    if rollout is None or same == list(others):
+        return list(others)
+    if rollout.holds and not rollout.observe and rollout.phase is not Phase.GOING_BACK:
+        reads = rollout.new.release if not rollout.back else rollout.old.release
+        return [one for one in others if desired.release_of(one.slot.number) == reads]
+    return same if same or needless else list(others)
 
 
 def _stands_by(desired: Desired, standing: Standing, owner: Standing | None, *, asked: bool) -> bool:
