@@ -1,4 +1,4 @@
-"""That a rollout comes to an end, the right one, whatever happens meanwhile: deadlines, holds, recalls, and ways back."""
+"""A rollout comes to an end, and to the right one, whatever happens meanwhile: deadlines, holds, recalls, ways back."""
 
 import math
 from dataclasses import replace
@@ -7,7 +7,7 @@ import pytest
 from test_roll_out import DEPLOY, ENOUGH, NOW, OLD, SUSPICIOUS, THREE, WEB, WHOLE, by, decided, facts, rollout
 
 from perdure.model.deploy import Strategy
-from perdure.model.release import Arm, Phase
+from perdure.model.release import Arm, Phase, Rollout
 from perdure.model.standing import Desired
 from perdure.recover import roll_back, roll_out
 from perdure.recover.rollout_facts import Evidence, Facts, Group, Move, Side, Tried
