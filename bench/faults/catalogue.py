@@ -11,6 +11,7 @@ from functools import partial
 from bench.faults import disasters, stages, strikes
 from bench.faults.row import Expected, Row, Whom
 from bench.faults.strikes import fault, pause, send
+from perdure.detect import deadly
 
 OFTEN = 3
 """Faults that happen most are made three times as often as the others."""
@@ -18,6 +19,8 @@ WARM_S = 36.0
 """Response times of a replica's first half minute are not judged."""
 FORGOTTEN_S = 25.0
 """What was told is told anew after it was over for some seconds."""
+DEADLY_S = deadly.KEPT_S + FORGOTTEN_S
+"""For so long a deadly request is named: after that one is told of anew."""
 SPELL_S = 15.0
 """What has served for so long is not held to be in a crash loop any more."""
 SHARED_RULES = frozenset({"R05", "R07", "R08"})
@@ -119,7 +122,7 @@ ROWS = (
         rules=DEADLY_RULES,
         spare=3,
         lasts_s=15.0,
-        rest_s=FORGOTTEN_S,
+        rest_s=DEADLY_S,
     ),
     Row(
         "F32",
