@@ -51,6 +51,7 @@ def test_a_silence_that_was_not_watched_is_forgotten_and_declared_checks_are_not
     assert confirm.watched(each, 4.9).keys() == each.keys()
     assert confirm.watched(each, 5.1)["http /healthz"] == each["http /healthz"]
     assert confirm.watched(each, 5.1)[LABEL] == probe.Asked(LABEL, slow_at=2.0)
+    assert confirm.watched(each, 12.1).keys() == {"http /healthz"}
 
 
 def waiting(*questions: dict[str, probe.Asked]) -> ServiceState:

@@ -105,3 +105,11 @@ def test_a_cause_that_ended_for_some_is_remembered_until_all_were_asked(
     shared_at = scope.remembered({}, frozenset({sign}), checks, 100.0)
     assert shared_at == {sign: 100.0}
     assert scope.remembered(shared_at, frozenset(), checks, 100.0 + after_s) == (shared_at if kept else {})
+
+
+def test_what_was_shared_in_the_turn_before_stays_so_until_half_of_that_share_fails() -> None:
+    near = [0.12, 0.09, 0.06]
+    assert not scope.failing_together(near, 3)
+    assert scope.failing_together(near, 3, already=True)
+    assert not scope.failing_together([0.12, 0.04, 0.04], 3, already=True)
+    assert not scope.failing_together([0.12], 1, already=True), "one alone shares it with nobody"

@@ -133,3 +133,13 @@ def test_who_does_not_answer_what_half_are_slow_at_is_not_stuck(endpoint: str, s
     )
     assert ("R01" not in {one.rule for one in found.decisions}) == shared
     assert ("R05" in {one.rule for one in found.decisions}) == shared
+
+
+def test_nobody_is_blamed_for_failing_a_little_more_while_a_shared_failure_dips_below_its_threshold() -> None:
+    worst = standing(3, verdict=verdict(Sign.REQUESTS), verdict_since_at=50.0, failing_share=0.2)
+    each = (standing(1, failing_share=0.09), standing(2, failing_share=0.08), worst)
+    blamed = turn.decide(turn.Facts(desired(), each, True, FULL), 100.0)
+    assert [one.rule for one in blamed.decisions] == ["R01"], "out of the blue it is the fault of that one"
+    shared = turn.decide(turn.Facts(desired(), each, True, FULL, {Sign.REQUESTS: 99.9}), 100.0)
+    assert [one.rule for one in shared.decisions] == ["R07"]
+    assert shared.shared_at == {Sign.REQUESTS: 100.0}

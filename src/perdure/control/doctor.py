@@ -59,7 +59,7 @@ def _released(told: Document) -> weakness_release.Seen:
     rollout = told.get("rollout") or {}
     held = [size for one in told["replicas"] if one["pid"] and (size := _memory_bytes(one["pid"])) is not None]
     return weakness_release.Seen(
-        requests_per_s=told["requests_per_s"],
+        requests_per_s=told.get("requests_per_s"),
         replica_bytes=max(held, default=None),
         free_bytes=psutil.virtual_memory().available,
         thrown_out=rollout["release"] if rollout.get("failed") else "",

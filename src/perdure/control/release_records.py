@@ -72,22 +72,22 @@ class Records:
         """The files of a release; none of one that has none of its own."""
         return await self.bundles.listing(release.files) if release.files else ()
 
-    async def tidy(self, service: str, needed: Collection[str], keep: int) -> bool:
-        """Forget releases, and their files, but for those `needed` and the newest `keep` that were never thrown out.
-        False: there is one that came after `needed` was put together, so nothing was done.
+    async def tidy(self, service: str, running: Collection[str], keep: int) -> None:
+        """Forget releases, and their files, but for those that run, that are wanted or may be gone back to by now, and
+        the newest `keep` that were never thrown out.
         """
+        key = persist.service_key(service)
         async with self.turn:
-            known = await self.of(service)
-            wanted = (await self.store.read(persist.service_key(service))).records.get(persist.service_key(service))
-            desired = persist.read_desired(wanted.value) if wanted is not None else None
-            arms = (desired.rollout.old.release, desired.rollout.new.release) if desired and desired.rollout else ()
-            if desired is None or not {desired.release, *arms} <= {*needed}:
-                return False
+            wanted = (await self.store.read(key)).records.get(key)
+            if wanted is None:
+                return
+            desired, known = persist.read_desired(wanted.value), await self.of(service)
+            rollout = desired.rollout
+            arms = (rollout.old.release, rollout.new.release) if rollout is not None else ()
             good = [name for name, release in known.items() if not release.verdict]
-            stays = {*good[-max(1, keep) :], *needed}
+            stays = {*good[-max(1, keep) :], *running, *arms, desired.release}
             dropped = [release for name, release in known.items() if name not in stays]
             await self._drop(service, dropped, [known[name] for name in known if name in stays])
-            return True
 
     async def forget(self, service: str) -> None:
         """Forget all releases of a service that is not wanted any more, unless it is wanted again by now."""

@@ -186,7 +186,7 @@ class Releasing:
         now = self.clock.now()
         rollout = Rollout(
             number=(desired.rollout.number if desired.rollout is not None else 0) + 1,
-            old=self._before(desired),
+            old=self._old_arm(desired),
             new=Arm(release.name, service),
             strategy=strategy,
             steps=(Step(1.0, 0.0),)
@@ -206,7 +206,7 @@ class Releasing:
         slots = rollout.old.slots if rollout.in_place else free_slots(desired)
         return replace(rollout, new=replace(rollout.new, slots=slots[:count]))
 
-    def _before(self, desired: Desired) -> Arm:
+    def _old_arm(self, desired: Desired) -> Arm:
         """After which release it is let in: what counts, or what was thrown out and is all that clients have."""
         last, name = desired.rollout, desired.service.name
         going = last if last is not None and last.phase is Phase.GOING_BACK and last.new.slots else None

@@ -280,11 +280,8 @@ class Rollouts:
         state = (*await self.records.of(service.name), *sorted(live))
         if self._tidied.get(service.name) == state or self.records.turn.locked():
             return  # who makes a release now may want what would be dropped
-        last = service.desired.rollout
-        arms = (last.old.release, last.new.release) if last is not None else ()
-        needed = {*live, *arms, service.desired.release}
-        if await self.records.tidy(service.name, needed, service.desired.service.deploy.keep):
-            self._tidied[service.name] = state
+        await self.records.tidy(service.name, live, service.desired.service.deploy.keep)
+        self._tidied[service.name] = state
 
 
 def _rests(service: ServiceState, arm: Arm) -> bool:

@@ -54,7 +54,7 @@ def decide(facts: Facts, now: float) -> Plan:
     service = desired.service
     counted, on_trial = _arms(desired, standings)
     common = common_causes(counted, desired.serving)
-    shared_now = shared_signs(counted, desired.serving) | _waiting_together(counted, common)
+    shared_now = shared_signs(counted, desired.serving, facts.shared_at) | _waiting_together(counted, common)
     heard = all(one.hears_s > 0.0 for one in standings)
     shared_at = scope.remembered(facts.shared_at, shared_now, service.asked, now, heard=heard)
     shared = frozenset(shared_at)
@@ -98,14 +98,18 @@ def _duty(facts: Facts, now: float) -> take_over.Plan:
     return take_over.decide(desired, facts.standings, facts.term, now)
 
 
-def shared_signs(standings: Sequence[Standing], replicas: int) -> frozenset[Sign]:
+def shared_signs(
+    standings: Sequence[Standing], replicas: int, before: Collection[Sign] = frozenset()
+) -> frozenset[Sign]:
     """What half of the replicas or more have in common: those included that are isolated or being ended for it, and
-    those whose last answer looked the same though it is too little for a verdict on them.
+    those whose last answer looked the same though it is too little for a verdict on them. `before`: what was shared in
+    the turn before.
     """
     shared = scope.shared_signs([_sign(standing) for standing in standings if standing.live], replicas)
     if _culprits(standings):
         return shared - {Sign.REQUESTS}
-    if scope.failing_together([standing.failing_share for standing in standings if standing.serving], replicas):
+    shares = [standing.failing_share for standing in standings if standing.serving]
+    if scope.failing_together(shares, replicas, already=Sign.REQUESTS in before):
         shared |= {Sign.REQUESTS}
     return shared
 

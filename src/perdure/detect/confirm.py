@@ -39,15 +39,21 @@ def late(each: Mapping[str, Asked], now: float) -> bool:
 
 def watched(each: Mapping[str, Asked], now: float) -> Mapping[str, Asked]:
     """The evidence before the replica is asked anew: a silence that was not watched any more is forgotten."""
-    return {
-        label: Asked(label, slow_at=asked.slow_at) if label.startswith(CONFIRMING) and not _fresh(asked, now) else asked
-        for label, asked in each.items()
-    }
+    kept = {}
+    for label, asked in each.items():
+        if not label.startswith(CONFIRMING) or _fresh(asked, now):
+            kept[label] = asked
+        elif _slow(asked, now):
+            kept[label] = Asked(label, slow_at=asked.slow_at)
+    return kept
 
 
 def _late(asked: Asked, now: float) -> bool:
-    slow = asked.slow_at is not None and now - asked.slow_at < SLOW_TELLS_S
-    return _fresh(asked, now) and (slow or Outcome.TIMEOUT in asked.recent)
+    return _fresh(asked, now) and (_slow(asked, now) or Outcome.TIMEOUT in asked.recent)
+
+
+def _slow(asked: Asked, now: float) -> bool:
+    return asked.slow_at is not None and now - asked.slow_at < SLOW_TELLS_S
 
 
 def _fresh(asked: Asked, now: float) -> bool:

@@ -48,11 +48,17 @@ CULPRITS_TIMES = 5.0
 """Each of them fails more than so many times the share of any other."""
 SHARED_SHARE = 0.1
 """Half of the replicas failing this share of their requests have a common cause, whatever their checks say."""
+STILL_SHARED_SHARE = 0.05
+"""It is over when they fail less than this: a share near the threshold crosses it again and again, and whoever fails a
+little more than the others would be blamed in between."""
 
 
-def failing_together(shares: Sequence[float | None], replicas: int) -> bool:
-    """Whether half of the replicas or more, and at least two, fail requests of clients now."""
-    failing = sum(1 for share in shares if share is not None and share >= SHARED_SHARE)
+def failing_together(shares: Sequence[float | None], replicas: int, *, already: bool = False) -> bool:
+    """Whether half of the replicas or more, and at least two, fail requests of clients now; `already`: they did in the
+    turn before.
+    """
+    enough = STILL_SHARED_SHARE if already else SHARED_SHARE
+    failing = sum(1 for share in shares if share is not None and share >= enough)
     return failing >= 2 and 2 * failing >= replicas
 
 

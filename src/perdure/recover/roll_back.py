@@ -185,5 +185,5 @@ def going_back(rollout: Rollout, facts: Facts, now: float) -> Move | None:
     old, serving = rollout.old.release, f"{facts.old.serving} of {facts.old.wanted} replicas"
     if facts.old.whole:
         return Move("L18", over, f"{old} serves, and nothing runs of {rollout.new.release}")
-    sentence = f"nothing runs of {rollout.new.release}, and of {old} no more than {serving} serve"
+    sentence = f"goes back from {rollout.new.release} no further: of {old} no more than {serving} serve"
     return Move("L22", over, sentence, Severity.ALARM)
