@@ -207,7 +207,10 @@ class Interpreter(Owning):
             slot.belief = replace(slot.belief, seen=traffic.observe(slot.belief.seen, one, others))
 
     def do_waits(self, slot: str, requests: str = "1") -> None:
-        """`waits web/1 2`: it is handed so many requests, and answers none from now on."""
+        """`waits web/1 2`: it is handed so many requests, and answers none from now on; a moment ago it had none."""
+        state, before_at = self._slot(slot), self.clock.now() - 0.1
+        if state.belief.stalled.answered_at is None:
+            state.belief = replace(state.belief, stalled=stall.Stall(before_at, seen_at=before_at))
         self.waiting[Slot.parse(slot).number] = int(requests)
         self._flown(self._slot(slot), int(requests), 0)
 

@@ -51,6 +51,13 @@ def test_requests_that_take_long_by_design_convict_nobody() -> None:
     assert stall.judge(stuck(6, 10.0), Others(1e9, 0, slow), LIMIT) is None
 
 
+def test_a_pause_on_top_of_answers_that_are_slow_by_nature_is_no_stall() -> None:
+    both = Counter({times.bucket(20.0): 500, times.bucket(900.0): 500})
+    slow = times.observe(times.Times(since_at=-100.0), both, 1.0)
+    assert stall.judge(stuck(6, 2.9), Others(1e9, 0, slow), LIMIT) is None
+    assert stall.judge(stuck(6, 3.5), Others(1e9, 0, slow), LIMIT) is not None
+
+
 def test_an_answer_or_nothing_in_flight_ends_the_stall() -> None:
     late = stuck(5, 3.0)
     assert stall.overdue(late) == 5

@@ -157,3 +157,28 @@ def test_the_check_that_haproxy_asks_too_speaks_for_the_others() -> None:
 def test_haproxy_notices_after_one_check_in_vain() -> None:
     assert vantage.notices_s(Check(CheckKind.HTTP, "/", timeout_s=1.0)) == 4.0
     assert stall.overdue(waiting(9.0)) == 1
+
+
+def test_a_request_that_was_in_flight_at_the_last_answer_may_have_come_before_the_silence() -> None:
+    came_since = Stall(answered_at=10.05, open=((10.1, 1),), seen_at=12.2)
+    in_flight = Stall(answered_at=10.1, open=((10.1, 1),), seen_at=12.2)
+    unread = replace(UP, read_at=0.0)
+    assert vantage.silence(SILENT, NONE, came_since, unread, NOBODY).counts
+    assert not vantage.silence(SILENT, NONE, in_flight, unread, NOBODY).counts
+
+
+def test_a_path_that_breaks_in_the_middle_of_a_pause_makes_no_hang_of_it() -> None:
+    """A peer answered 0.6 s after the silence began, and nobody since, though somebody is asked each second."""
+    late = replace(SILENT, unanswered_last_at=11.1, ended_at=12.1)
+    unread = replace(UP, read_at=0.0)
+    assert vantage.silence(late, NONE, IDLE, unread, Heard(Hearing(10.6), 12.05)).counts
+    assert not vantage.silence(late, NONE, IDLE, unread, Heard(Hearing(10.6), 12.2)).counts
+    assert vantage.silence(late, NONE, IDLE, unread, Heard(Hearing(10.6), 12.2, 5.0)).counts, "asked each five seconds"
+
+
+def test_the_time_in_which_nobody_was_heard_counts_neither_for_a_pause_that_began_before() -> None:
+    """It was silent 0.9 s before the path broke; the others were heard again at 13.5."""
+    late = replace(SILENT, unanswered_since_at=10.1, unanswered_last_at=13.6, ended_at=14.6)
+    heard_again = Hearing(13.5, frozenset(), 11.0, 13.5)
+    for now, counts in ((13.7, False), (14.6, False), (14.7, True)):
+        assert vantage.silence(late, NONE, IDLE, replace(UP, read_at=0.0), Heard(heard_again, now)).counts is counts

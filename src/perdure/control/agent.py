@@ -23,7 +23,7 @@ from perdure.control.survey import Surveyor
 from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import deadly, suspect, tasks
 from perdure.model.check import Check
-from perdure.model.decision import Begin, Decision, Note
+from perdure.model.decision import Begin, Decision, Note, outward
 from perdure.model.errors import UnavailableError
 from perdure.model.event import Event, Fact, Severity
 from perdure.model.evidence import Exited
@@ -71,7 +71,9 @@ class Agent:
     """Slots whose documents must be written with the next record."""
     _events: list[Event] = field(default_factory=list)
     _turn_s: float = 0.0
-    """How long the last turn took; the next one waits as long, so that callbacks keep half of the time."""
+    """How long the last turn kept the loop busy; the next one waits as long, so that callbacks keep half of the
+    time.
+    """
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     # What is observed
@@ -160,6 +162,7 @@ class Agent:
         self.monitor.note_awake()
         now = self.clock.now()
         self._bury(now)
+        waits, waited_s = bool(self._events), 0.0
         services = self.world.services.values()
         due = [service for service in services if service.name in self._dirty or service.look_at <= now]
         self._dirty.clear()
@@ -168,13 +171,16 @@ class Agent:
             taken += [(service, decision) for decision in self._decide(service, now)]
         if taken or self._events:
             self._record()
-            await self.recorder.settled()
+            if waits or any(outward(decision.change) for _, decision in taken):
+                recorded_at = self.clock.now()
+                await self.recorder.settled()
+                waited_s = self.clock.now() - recorded_at
         if due:
             self.load()
             self.carrier.poke()
         self._act(taken)
         self.loop_at = self.clock.now()
-        self._turn_s = self.loop_at - now
+        self._turn_s = self.loop_at - now - waited_s
 
     async def _pause(self) -> None:
         await self.clock.sleep_until(self.clock.now() + max(TURN_SPACING_S, self._turn_s))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from perdure.control import cargo, conditions, contest, crowding, sample
 from perdure.control.tell import Tell
-from perdure.control.world import ServiceState, SlotState, Totals, World
+from perdure.control.world import ServiceState, SlotState, Totals, World, asked_every_s
 from perdure.detect import limits, peers, self_health, stall, suspect, traffic, vantage
 from perdure.model.event import Fact, Severity
 from perdure.model.evidence import Beat, Held, Outcome, Probed, Served, Sighted
@@ -61,12 +61,11 @@ class Observer:
             self.touch(slot.service)
 
     def _hear(self, service: ServiceState, probed: Probed) -> None:
-        """Whether the monitor hears anybody."""
-        if probed.outcome is Outcome.GOOD:
-            interval_s = min([check.interval_s for check in service.rules.service.asked], default=1.0)
-            service.hearing = vantage.hear(service.hearing, probed.started_at, interval_s)
-        elif probed.outcome is Outcome.TIMEOUT:
+        """Whether the monitor hears anybody: whose answer is an error is heard, a refusal may be anybody's."""
+        if probed.outcome is Outcome.TIMEOUT:
             service.hearing = vantage.miss(service.hearing, probed.replica)
+        elif probed.outcome is not Outcome.REFUSED:
+            service.hearing = vantage.hear(service.hearing, probed.started_at, asked_every_s(service))
 
     def on_pause(self, pause: self_health.Pause) -> None:
         """The monitor itself did not run: nobody's silence counts for that time."""

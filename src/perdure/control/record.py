@@ -16,7 +16,7 @@ from perdure.model.event import Event
 from perdure.ports.store import Document, Store, Transaction
 
 PATIENCE_S = 0.2
-"""How long an act waits for its record."""
+"""How long an act waits for its record while the store takes nothing, in all."""
 RETRY_S = 1.0
 EVENTS_KEPT = 10_000
 """Events that are kept in memory while the store is away; the oldest are dropped first, and counted."""
@@ -37,6 +37,8 @@ class Recorder:
     dropped: int = 0
     failure: str | None = None
     """Why the store cannot be written now; None while it can."""
+    _behind_since_at: float | None = None
+    """Since when the store has taken nothing of what is in line, by the loop's clock; None: nothing is."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _written: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -48,17 +50,19 @@ class Recorder:
             surplus = len(self.events) - EVENTS_KEPT
             del self.events[:surplus]
             self.dropped += surplus
+        if self._behind_since_at is None:
+            self._behind_since_at = asyncio.get_running_loop().time()
         self._written.clear()
         self._wake.set()
 
     async def settled(self) -> bool:
-        """Wait until everything in line is written, for a moment at most; at once while the store is known to be
-        away.
+        """Wait until everything in line is written, for a moment at most since the store last took something; not at
+        all while it is known to be away.
         """
-        if self.failure is not None or not (self.documents or self.events):
+        if self.failure is not None or self._behind_since_at is None:
             return self.failure is None
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout_at(self._behind_since_at + PATIENCE_S):
                 await self._written.wait()
         except TimeoutError:
             return False
@@ -72,6 +76,8 @@ class Recorder:
             while self.documents or self.events:
                 if not await self._write():
                     await asyncio.sleep(RETRY_S)
+                self._behind_since_at = asyncio.get_running_loop().time()
+            self._behind_since_at = None
             self._written.set()
 
     async def _write(self) -> bool:

@@ -283,9 +283,14 @@ def _silences(service: ServiceState, now: float) -> dict[int, vantage.Silence]:
         read_at = service.backend_at if carried else -math.inf
         same, too = asked.check == own.label, own.label in rules.probe_limits
         seen = vantage.Seen(slot.down_seen_at is None, slot.check_fails, read_at, vantage.notices_s(own), same, too)
-        heard = vantage.Heard(service.hearing, now)
+        heard = vantage.Heard(service.hearing, now, asked_every_s(service))
         found[number] = vantage.silence(asked, slot.belief.answers, slot.belief.stalled, seen, heard)
     return found
+
+
+def asked_every_s(service: ServiceState) -> float:
+    """How often each replica is asked something."""
+    return min([check.interval_s for check in service.rules.service.asked], default=1.0)
 
 
 def answered(service: ServiceState, slot: SlotState, now: float) -> bool:

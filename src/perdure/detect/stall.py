@@ -1,11 +1,11 @@
 """A replica that takes requests and answers none: its workers are stuck, whatever its health endpoint says.
 
 HAProxy counts what it hands to a replica and what comes back. A request that was handed over after the last answer and
-is still open is a surprise that grows with its age T: a healthy replica leaves one open for so long with probability
-p(T), and each is worth ln(1/p(T)) nats. p is the share of answers that took longer than T in the last ten minutes, on
-any replica; beyond the longest of them it falls as 1/T^2, a tail heavier than that of a program that answers at all.
-One request alone is never worth a conviction. As with a probe that gets no answer, a pause of two seconds is forgiven
-(disturbance B5). HAProxy sends a request where the fewest are open, so a replica that is stuck gets few: then one that
+is still open is a surprise that grows with its age: a healthy replica may pause for two seconds (disturbance B5), and works
+on the request for the rest of that time, T. It takes longer than T with probability p(T), and each such request is worth
+ln(1/p(T)) nats. p is the share of answers that took longer than T in the last ten minutes, on any replica; beyond the
+longest of them it falls as 1/T^2, a tail heavier than that of a program that answers at all. One request alone is never
+worth a conviction. HAProxy sends a request where the fewest are open, so a replica that is stuck gets few: then one that
 stays open makes the monitor ask what clients ask most (`control.monitor`), and silence to that convicts. A replica that
 answers it is not stuck, only slow at something; and when its peers do not answer it soon either, all wait for the same.
 
@@ -129,12 +129,14 @@ def others(each: Sequence[Stall], known: Times, now: float) -> Others:
 
 
 def _still_open(age_s: float, known: Times) -> float:
-    """p: the share of requests that a healthy replica has not answered after `age_s`."""
-    answers = sum(known.counts)
+    """p: the share of requests that a healthy replica, which may have paused, has not answered after `age_s`."""
+    answers, own_s = sum(known.counts), age_s - PAUSE_TOLERATED_S
     if answers < times.ANSWERS_MIN or known.at - known.since_at < KNOWN_S_MIN:
         return min(1.0, SHARE_UNKNOWN * (PAUSE_TOLERATED_S / age_s) ** 2)
-    beyond = (times.longest_ms(known) / 1000.0 / age_s) ** 2 / answers
-    return min(1.0, max(SHARE_MIN, times.share_above(known, age_s * 1000.0), beyond))
+    if own_s <= 0.0:
+        return 1.0
+    beyond = (times.longest_ms(known) / 1000.0 / own_s) ** 2 / answers
+    return min(1.0, max(SHARE_MIN, times.share_above(known, own_s * 1000.0), beyond))
 
 
 def shifted(stall: Stall, pause_s: float) -> Stall:

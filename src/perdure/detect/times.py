@@ -67,9 +67,11 @@ def quantile_ms(times: Times, share: float = QUANTILE) -> float | None:
 
 
 def share_above(times: Times, limit_ms: float) -> float:
-    """Which share of the answers took longer than `limit_ms` for sure; 0 when there are none."""
+    """Which share of the answers may have taken longer than `limit_ms`, whose whole bucket counts; 0 when there are
+    none.
+    """
     total = sum(times.counts)
-    return sum(times.counts[bucket(limit_ms) + 1 :]) / total if total else 0.0
+    return sum(times.counts[bucket(limit_ms) :]) / total if total else 0.0
 
 
 def longest_ms(times: Times) -> float:

@@ -15,7 +15,7 @@ is done about it:
   moment. Silence counts at once only when a client's request waits as well, though it was handed over after the silence
   began: somebody took it, and does not answer. Without that, HAProxy's view decides: what it reaches does not hang;
   what it does not reach either hangs when the silence lasts longer than a network takes to find new paths. When the
-  first one is heard again, the silence of the others begins anew, for they are asked one after the other.
+  first one is heard again, the time in which nobody was does not count, for the others are asked one after the other.
 
 That a replica answers clients is not told by its last answer: slow ones that were under way when it began to hang come
 in later. So more answers must have come since some instant of the silence than requests were under way at it: at least
@@ -79,7 +79,9 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Hearing:
-    """When a question to any replica of the service was last answered well, and when that was longer ago than usual."""
+    """When a question to any replica of the service was last answered, be it by an error, and when that was longer ago
+    than usual.
+    """
 
     at: float = -math.inf
     vain: frozenset[str] = frozenset()
@@ -94,6 +96,13 @@ class Heard:
 
     hearing: Hearing
     now: float
+    interval_s: float = 1.0
+    """Some check is asked so often."""
+
+    @property
+    def nobody(self) -> bool:
+        """Whether nobody is heard just now, though the next answer is overdue."""
+        return self.now - self.hearing.at > DEAF_INTERVALS * self.interval_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +161,7 @@ def _reached(answers: Answers, seen: Seen, since_at: float, now: float) -> View:
 
 
 def hear(hearing: Hearing, asked_at: float, interval_s: float) -> Hearing:
-    """Note that a question that was asked at this instant was answered well; some check is asked each `interval_s`.
+    """Note that a question that was asked at this instant was answered; some check is asked each `interval_s`.
 
     Before the first one the monitor was deaf, too: a daemon may have been started while it reaches nobody.
     """
@@ -177,12 +186,17 @@ def silence(asked: probe.Asked, answers: Answers, stalled: stall.Stall, seen: Se
     since_at, last_at, ended_at, now = asked.unanswered_since_at, asked.unanswered_last_at, asked.ended_at, heard.now
     assert since_at is not None and last_at is not None and ended_at is not None
     shown = view(answers, stalled, seen, since_at, now)
-    taken = any(at > since_at and stalled.seen_at - at >= PAUSE_TOLERATED_S for at, _ in stalled.open)
-    if heard.hearing.at < since_at + SAME_MOMENT_S:
+    # What was in flight at the last answer counts as if it had just come then, but was handed over before, nobody
+    # knows when: it proves nothing.
+    known_at = max(since_at, stalled.answered_at if stalled.answered_at is not None else since_at)
+    taken = any(at > known_at and stalled.seen_at - at >= PAUSE_TOLERATED_S for at, _ in stalled.open)
+    # The path may also have broken in the middle of a pause of this replica that would have been forgiven.
+    if heard.hearing.at < since_at + SAME_MOMENT_S or heard.nobody:
         unseen = _reached(answers, replace(seen, same_question=seen.shared_question), since_at, now) is View.UNSEEN
         lasts = last_at - since_at >= RECONVERGENCE_S
         return Silence(shown, taken or (lasts and unseen), together=True)
-    if heard.hearing.deaf_from_at - SAME_MOMENT_S < since_at <= heard.hearing.deaf_until_at:
-        since_at = heard.hearing.deaf_until_at
+    if since_at <= heard.hearing.deaf_until_at:
+        before_s = heard.hearing.deaf_from_at - since_at
+        since_at = heard.hearing.deaf_until_at - (before_s if before_s >= SAME_MOMENT_S else 0.0)
     lasts = now - since_at >= PAUSE_TOLERATED_S and ended_at - since_at >= probe.PAUSE_S and last_at >= since_at
     return Silence(shown, taken or lasts, together=False)

@@ -77,6 +77,14 @@ class Note:
 Change = Begin | Advance | End | Kill | Take | Promote | Exchange | Note
 
 
+def outward(change: Change) -> bool:
+    """Whether a process, HAProxy or a client would notice it: what is only told, or suspected, need not wait for its
+    record.
+    """
+    inward = isinstance(change, Advance) and change.event in (Event.SUSPECTED, Event.CLEARED)
+    return not (inward or isinstance(change, Note))
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """One change and why: rule id, what it is about (`web`, `web/2`), a sentence, and the facts used."""

@@ -2,7 +2,7 @@
 
 from perdure.control import persist
 from perdure.model.event import Event
-from perdure.model.replica import State
+from perdure.model.replica import SERVING, State
 from perdure.recover import isolate
 from perdure.sim.kernel import Runs
 from perdure.sim.life import Life
@@ -89,6 +89,7 @@ class RequestsSurvive(Watcher):
     def __init__(self) -> None:
         self._unwell_at: dict[str, float] = {}
         self._drained: dict[str, tuple[int, ...]] = {}
+        self._serving: set[str] = set()
 
     def sampled(self, world: World) -> None:
         """Remember when a service last had no healthy replica."""
@@ -107,13 +108,18 @@ class RequestsSurvive(Watcher):
             world.broken("RequestsSurvive", f"a request of {request.service} failed after {waited_s:.2f} s")
 
     def _look(self, world: World) -> None:
+        """Whom no daemon has let in yet is let in by none while none lives."""
         agent = world.daemon.agent
         if agent is not None:
             self._drained = {name: one.desired.drained for name, one in agent.world.services.items()}
+            replicas = [slot.replica for _, slot in agent.world.slots() if slot.replica is not None]
+            self._serving = {one.name for one in replicas if one.state in SERVING}
         well = {
             one.slot.service
             for one in world.kernel.living()
-            if one.well and one.slot.number not in self._drained.get(one.slot.service, ())
+            if one.well
+            and one.slot.number not in self._drained.get(one.slot.service, ())
+            and (agent is not None or one.name in self._serving)
         }
         for name in world.clients.tallies:
             if name not in well:
