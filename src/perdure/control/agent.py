@@ -192,6 +192,8 @@ class Agent:
 
     def _decide(self, service: ServiceState, now: float) -> Sequence[Decision]:
         service.term = self.owners.term(service)
+        if conditions.hears_nobody(service, self.world.services.values()):
+            service.deaf_at = now
         standings = world.standings(service, now)
         ready = self._dependencies_ready(service)
         plan = turn.decide(

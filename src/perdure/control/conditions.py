@@ -1,10 +1,14 @@
-"""What of a service as a whole somebody should know: its disk, certificates, requests that kill, spent retries.
+"""What of a service as a whole somebody should know: its disk, certificates, requests that kill, spent retries; and
+whether the monitor hears anybody.
 
 `agent` hands these to the deciders with the standings of the slots (`world.standings`).
 """
 
+from collections.abc import Iterable
+
 from perdure.control.world import ServiceState
-from perdure.detect import deadly, digest, space
+from perdure.detect import deadly, digest, space, suspect
+from perdure.model.replica import State
 from perdure.model.verdict import Deadly
 from perdure.prevent import notice, retry
 
@@ -46,3 +50,14 @@ def retry_spent(service: ServiceState, now: float) -> retry.Spent:
     requests = sum(requests for _, requests, _ in service.spent)
     retries = sum(retries for _, _, retries in service.spent)
     return retry.Spent(requests, retries, service.retries_off_since_at)
+
+
+def hears_nobody(service: ServiceState, every: Iterable[ServiceState]) -> bool:
+    """Whether none of this service serves while one of it starts, and nobody that serves on this host is heard: then it
+    is not known whether the one that starts would have answered.
+    """
+    states = [slot.replica.state for slot in service.slots.values() if slot.replica is not None]
+    if State.STARTING not in states or any(slot.serves for slot in service.slots.values()):
+        return False
+    serving = [(one, slot) for one in every for slot in one.slots.values() if slot.serves]
+    return bool(serving) and all(suspect.silent(slot.belief, one.rules_of(slot)) for one, slot in serving)

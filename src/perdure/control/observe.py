@@ -61,10 +61,12 @@ class Observer:
             self.touch(slot.service)
 
     def _hear(self, service: ServiceState, probed: Probed) -> None:
-        """Whether the monitor hears anybody: whose answer is an error is heard, a refusal may be anybody's."""
+        """Whether the monitor hears anybody: whose answer is an error is heard, a refusal and a foreign answer may be
+        anybody's.
+        """
         if probed.outcome is Outcome.TIMEOUT:
             service.hearing = vantage.miss(service.hearing, probed.replica)
-        elif probed.outcome is not Outcome.REFUSED:
+        elif probed.outcome not in (Outcome.REFUSED, Outcome.FOREIGN):
             service.hearing = vantage.hear(service.hearing, probed.started_at, asked_every_s(service))
 
     def on_pause(self, pause: self_health.Pause) -> None:

@@ -1,13 +1,14 @@
 """A replica that takes requests and answers none: its workers are stuck, whatever its health endpoint says.
 
 HAProxy counts what it hands to a replica and what comes back. A request that was handed over after the last answer and
-is still open is a surprise that grows with its age: a healthy replica may pause for two seconds (disturbance B5), and works
-on the request for the rest of that time, T. It takes longer than T with probability p(T), and each such request is worth
-ln(1/p(T)) nats. p is the share of answers that took longer than T in the last ten minutes, on any replica; beyond the
-longest of them it falls as 1/T^2, a tail heavier than that of a program that answers at all. One request alone is never
-worth a conviction. HAProxy sends a request where the fewest are open, so a replica that is stuck gets few: then one that
-stays open makes the monitor ask what clients ask most (`control.monitor`), and silence to that convicts. A replica that
-answers it is not stuck, only slow at something; and when its peers do not answer it soon either, all wait for the same.
+is still open is a surprise that grows with its age: a healthy replica may pause for two seconds (disturbance B5), and
+works on the request for the rest of that time, T. It takes longer than T with probability p(T), and each such request
+is worth ln(1/p(T)) nats. p is the share of answers that took longer than T in the last ten minutes, on any replica;
+beyond the longest of them it falls as 1/T^2, a tail heavier than that of a program that answers at all. One request
+alone is never worth a conviction. HAProxy sends a request where the fewest are open, so a replica that is stuck gets
+few: then one that stays open makes the monitor ask what clients ask most (`control.monitor`), and silence to that
+convicts. A replica that answers it is not stuck, only slow at something; and when its peers do not answer it soon
+either, all wait for the same.
 
 Hard cases: all replicas wait for the same dependency (a peer must have answered since, or nobody is convicted); several
 long requests at once that every replica has its share of (as many as a peer had open all the time are not counted); a

@@ -159,7 +159,9 @@ class Standing:
     hint: Sign | None = None
     """What its last bad answer looked like, when that is too little for a verdict."""
     hears_s: float = math.inf
-    """For how long the monitor has heard at least one of the replicas that serve; 0: it hears none of them."""
+    """For how long the monitor has heard at least one of the replicas that serve, of other services while none of this
+    one does; 0: it hears none of them.
+    """
     suspected: bool = False
     conviction: Conviction | None = None
     acquitted: bool = False

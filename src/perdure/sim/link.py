@@ -39,8 +39,8 @@ class Trouble:
     largest_bytes: float = float("inf")
     """Larger answers never arrive."""
 
-    def meets(self, observer: Observer, slot: Slot) -> bool:
-        """Whether it is on this path."""
+    def meets(self, observer: Observer, slot: Slot | None) -> bool:
+        """Whether it is on this path; None is a path to nobody's slot."""
         return observer in self.observers and self.slot in (None, slot)
 
 
@@ -59,7 +59,7 @@ class Network:
         """Whether an answer of this size never arrives."""
         return any(one.largest_bytes < answer_bytes and one.meets(observer, slot) for one in self.troubles)
 
-    def late_s(self, observer: Observer, slot: Slot) -> float:
+    def late_s(self, observer: Observer, slot: Slot | None) -> float:
         """How late the next question or request arrives because packets of it were lost; infinity when never."""
         lost_share = self._lost_share(observer, slot)
         if lost_share >= 1.0:
@@ -69,5 +69,5 @@ class Network:
             late_s, again_s = late_s + again_s, 2.0 * again_s
         return late_s
 
-    def _lost_share(self, observer: Observer, slot: Slot) -> float:
+    def _lost_share(self, observer: Observer, slot: Slot | None) -> float:
         return max((one.lost_share for one in self.troubles if one.meets(observer, slot)), default=0.0)

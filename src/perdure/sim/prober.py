@@ -54,10 +54,12 @@ class SimulatedProber:
         """Nothing is open."""
 
     def _asked(self, answer: asyncio.Future[Answer], port: int, left_s: float, check: Check) -> None:
-        """The question leaves; nobody who listens is no matter of the network, for then the machine itself refuses."""
+        """The question leaves; nobody who listens is no matter of the network, for then the machine itself refuses, and
+        a stranger is reached over the paths of all.
+        """
         one, late_s = self.kernel.at_port(port), 0.0
-        if one is not None:
-            late_s = self.kernel.network.late_s(Observer.MONITOR, one.slot)
+        if one is not None or port in self.kernel.strangers:
+            late_s = self.kernel.network.late_s(Observer.MONITOR, one.slot if one is not None else None)
         if 0.0 < late_s < left_s:
             self.kernel.loop.call_later(late_s, self._arrived, answer, port, check)
         elif not late_s:
