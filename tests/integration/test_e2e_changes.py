@@ -6,7 +6,7 @@ import pytest
 from bench.load import Kind
 from e2e import Site, environment_of, get, gone, site, wait
 
-QUICK = 'deploy = { stable = "0s", watch = "5s" }\n'
+QUICK = 'deploy = { stable = "0s", exposure = 50, watch = "5s" }\n'
 MIX = (Kind(path="/", weight=9.0), Kind(path="/slow?s=2", weight=1.0))
 
 

@@ -1,8 +1,10 @@
 """What clients got by endpoint: judged against the same endpoint of the peers."""
 
+import statistics
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from random import Random
 
 import pytest
 
@@ -123,14 +125,47 @@ def test_the_sentence_names_the_endpoint_the_share_and_the_status() -> None:
 
 
 @pytest.mark.parametrize(
-    ("look", "bad_max", "thinned"),
-    [((20, 3), 4, (20, 3)), ((100, 10), 4, (40, 4)), ((40, 40), 1, (1, 1)), ((500, 25), 1, (20, 1))],
+    ("look", "bad_max", "name", "thinned"),
+    [
+        ((20, 3), 4, "/pay", (20, 3)),
+        ((100, 10), 4, "/pay", (40, 4)),
+        ((40, 40), 1, "/pay", (1, 1)),
+        ((500, 25), 1, "/pay", (20, 1)),
+        ((500, 25), 1, sampled.ALL, (20, 1)),
+        ((40, 40), 1, sampled.ALL, (5, 1)),
+        ((1, 1), 1, sampled.ALL, (5, 1)),
+        ((20, 0), 1, sampled.ALL, (20, 0)),
+    ],
 )
 def test_a_second_counts_as_few_bad_observations_of_the_same_share(
-    look: tuple[int, int], bad_max: int, thinned: tuple[int, int]
+    look: tuple[int, int], bad_max: int, name: str, thinned: tuple[int, int]
 ) -> None:
-    found = sampled.thinned(Served("", 1.0, *look), bad_max)
+    found = sampled.thinned(Served("", 1.0, *look), bad_max, name)
     assert (found.requests, found.failures) == thinned
+
+
+def slow_over_all(share: float, seconds: int, seed: int) -> int | None:
+    """When one of three replicas with twenty answers a second, that share of them slow, is convicted for all endpoints
+    together.
+    """
+    random = Random(seed)
+    every = {name: sampled.Endpoint() for name in ("a", "b", "c")}
+    for second in range(1, seconds + 1):
+        counted = {}
+        for name, before in every.items():
+            slow = sum(random.random() < share for _ in range(20)) if name == "a" else 0
+            counted[name] = sampled.count_slow(before, Served(name, float(second), 20, slow))
+        every = sampled.compare(sampled.ALL, counted, {}, float(second))
+        if sampled.judge({sampled.ALL: every["a"]}, sampled.limit(RATE, 4)) is not None:
+            return second
+    return None
+
+
+def test_one_slow_answer_in_twenty_is_found_within_45_s_and_a_pause_of_three_seconds_never() -> None:
+    found = [slow_over_all(0.05, 45, seed) for seed in range(30)]
+    assert None not in found, found
+    assert statistics.median(at for at in found if at is not None) <= 20
+    assert slow_over_all(1.0, 3, 0) is None
 
 
 def test_the_limit_grows_with_the_number_of_comparisons() -> None:

@@ -87,9 +87,12 @@ class Endpoint:
 
 ALL = "all endpoints"
 """The name under which slow answers are kept whatever their endpoint."""
-FLOOR_OF_ALL = 0.005
-"""So low q0 may be there, for there are more answers to learn it from. With one slow answer a second that counts, what
-one pause of a replica makes slow (disturbance B5) stays below the limit in the three seconds that it may touch.
+FLOOR_OF_ALL = 0.002
+"""So low q0 may be there, for there are more answers to learn it from."""
+GOOD_PER_SLOW_OF_ALL = 4
+"""There a slow answer stands beside at least so many good ones. Whoever is slow at everything is found at the
+endpoints, and what one pause of a replica makes slow (disturbance B5) stays below the limit in the three seconds that
+it may touch.
 """
 Looks = tuple[Served, ...]
 """One look for each of `KINDS`."""
@@ -148,18 +151,20 @@ def compare(
             look = mine[replica][1][index]
             before = found[replica].seen[index]
             if look.failures or any(before.scores):
-                after = traffic.observe(before, thinned(look, kind.bad_max), others, floor(kind, name))
+                after = traffic.observe(before, thinned(look, kind.bad_max, name), others, floor(kind, name))
                 seen = (*found[replica].seen[:index], after, *found[replica].seen[index + 1 :])
                 found[replica] = replace(found[replica], seen=seen)
     return found
 
 
-def thinned(look: Served, bad_max: int) -> Served:
-    """The same share of failures with at most `bad_max` of them."""
-    if look.failures <= bad_max:
-        return look
-    good = round((look.requests - look.failures) * bad_max / look.failures)
-    return Served(look.replica, look.at, bad_max + good, bad_max)
+def thinned(look: Served, bad_max: int, name: str) -> Served:
+    """The same share of failures with at most `bad_max` of them; over all endpoints one in five at most."""
+    bad, good = look.failures, look.requests - look.failures
+    if bad > bad_max:
+        bad, good = bad_max, round(good * bad_max / bad)
+    if name == ALL:
+        good = max(good, GOOD_PER_SLOW_OF_ALL * bad)
+    return Served(look.replica, look.at, bad + good, bad)
 
 
 def each(endpoints: Endpoints) -> Iterator[tuple[Kind, str, traffic.Seen]]:
