@@ -198,5 +198,5 @@ def silence(asked: probe.Asked, answers: Answers, stalled: stall.Stall, seen: Se
     if since_at <= heard.hearing.deaf_until_at:
         before_s = heard.hearing.deaf_from_at - since_at
         since_at = heard.hearing.deaf_until_at - (before_s if before_s >= SAME_MOMENT_S else 0.0)
-    lasts = now - since_at >= PAUSE_TOLERATED_S and ended_at - since_at >= probe.PAUSE_S and last_at >= since_at
+    lasts = now >= since_at + PAUSE_TOLERATED_S and ended_at - since_at >= probe.PAUSE_S and last_at >= since_at
     return Silence(shown, taken or lasts, together=False)

@@ -1,6 +1,7 @@
 """What Perdure promises to clients, as objects that watch the requests of a simulated world; see `checkers`."""
 
 from perdure.control import persist
+from perdure.detect import probe
 from perdure.model.event import Event
 from perdure.model.replica import SERVING, State
 from perdure.recover import isolate
@@ -10,7 +11,8 @@ from perdure.sim.servers import Request
 from perdure.sim.world import Watcher, World
 
 CRASH_SPARED_S = 0.5
-HANG_SPARED_S = 3.0
+HANG_SPARED_S = 1.0 + probe.PAUSE_TOLERATED_S + 0.05
+"""The next question comes within a second, the longest pause is forgiven, and somebody decides."""
 ISOLATED_SPARED_S = 0.5
 BY_HAND_CORRECTED_S = 0.5
 """Who opens a server behind Perdure's back opens it to whoever has its old port now; Perdure can only close it."""
@@ -19,7 +21,7 @@ HARMLESS = frozenset({"F1", "F3"})
 
 
 class BadReplicasAreSpared(Watcher):
-    """No new requests for a replica that crashed 0.5 s ago, hangs for 3 s, or is isolated."""
+    """No new requests for a replica that crashed 0.5 s ago, hangs for some 3 s, or is isolated."""
 
     def __init__(self) -> None:
         self._ended: dict[int, Runs] = {}
