@@ -11,6 +11,7 @@ from perdure.recover import isolate
 from perdure.sim import settled
 from perdure.sim.checkers_traffic import BadReplicasAreSpared, RequestsSurvive
 from perdure.sim.kernel import Runs
+from perdure.sim.link import Observer
 from perdure.sim.world import Watcher, World
 
 REACTIONS = frozenset({"R01", "R11", "R13", "R14"})
@@ -97,7 +98,7 @@ class NoFalseAlarm(Watcher):
         """Every act against a replica needs a fault, every planned one a command."""
         if event.rule in REACTIONS:
             slot = Slot.parse(event.subject)
-            if world.blamed(slot.service, slot.number) is None:
+            if world.blamed(slot.service, slot.number) is None and not self._unheard(world, event, slot):
                 world.broken(
                     "NoFalseAlarm", f"{event.rule} {event.subject}: {event.sentence}; nothing is wrong with it"
                 )
@@ -105,6 +106,12 @@ class NoFalseAlarm(Watcher):
             service = event.subject.partition("/")[0]
             if service not in world.asking:
                 world.broken("NoFalseAlarm", f"{event.rule} {event.subject}: {event.sentence}; nobody asked for it")
+
+    def _unheard(self, world: World, event: Event, slot: Slot) -> bool:
+        """Whether it was asked in vain after its start over a path that was cut, and nobody else could tell."""
+        agent = world.daemon.agent
+        alone = agent is not None and not any(one.serves for _, one in agent.world.slots())
+        return event.rule == "R13" and alone and world.kernel.network.cut(Observer.MONITOR, slot)
 
 
 class FloorHolds(Watcher):

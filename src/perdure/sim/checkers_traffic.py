@@ -92,6 +92,16 @@ class RequestsSurvive(Watcher):
         self._unwell_at: dict[str, float] = {}
         self._drained: dict[str, tuple[int, ...]] = {}
         self._serving: set[str] = set()
+        self._spent: set[str] = set()
+
+    def decided(self, world: World, event: Event) -> None:
+        """Bad requests of clients may use up the retries, and what is not tried again fails."""
+        if event.rule == "P20":
+            self._spent.add(event.subject)
+        elif event.rule == "P21":
+            self._spent.discard(event.subject)
+        elif event.rule == "A05":
+            self._spent.clear()
 
     def sampled(self, world: World) -> None:
         """Remember when a service last had no healthy replica."""
@@ -105,7 +115,8 @@ class RequestsSurvive(Watcher):
         """A failed request needs an excuse."""
         excused = [harm for harm in world.harms if harm.kind not in HARMLESS and harm.touches(request.service, None)]
         excused += [harm for harm in world.harms if harm.kind == "F40"]
-        if not excused and request.arrived_at > self._unwell_at.get(request.service, 0.0):
+        excuse = bool(excused) or request.service in self._spent
+        if not excuse and request.arrived_at > self._unwell_at.get(request.service, 0.0):
             waited_s = world.now - request.arrived_at
             world.broken("RequestsSurvive", f"a request of {request.service} failed after {waited_s:.2f} s")
 
