@@ -1,5 +1,6 @@
 """A replica that takes requests and answers none."""
 
+import math
 from collections import Counter
 from dataclasses import replace
 
@@ -75,9 +76,30 @@ def test_nobody_is_convicted_while_no_peer_answers_or_peers_have_as_many_open() 
 
 def test_what_a_peer_had_open_all_the_time_is_known_for_two_seconds() -> None:
     busy = stuck(4, 5.0)
-    found = stall.others([busy, Stall(answered_at=14.0, seen_at=15.0, in_flight=(0, 3))], KNOWN, 15.0)
-    assert (found.answered_at, found.usual) == (14.0, 4)
+    idle = Stall(answered_at=14.0, seen_at=15.0, in_flight=(0, 3))
+    found = stall.leave_one_out([busy, idle, Stall()], KNOWN, 15.0)
+    assert [(one.answered_at, one.usual) for one in found] == [(14.0, 0), (busy.answered_at, 4), (14.0, 4)]
     assert stall.always_open(busy, 20.0) == 0
+    assert stall.leave_one_out([busy], KNOWN, 15.0) == [Others(-math.inf, 0, KNOWN)]
+
+
+def test_streams_that_have_begun_wait_for_nothing() -> None:
+    """Five streams got the head of their answer; nothing came for a minute, while the peers answered."""
+    seen = stall.observe(Stall(answered_at=9.9, seen_at=9.9), 10.0, 5, 5, 5)
+    for second in range(60):
+        seen = stall.observe(seen, 11.0 + second, 0, 0, 5)
+    assert not seen.open and stall.judge(seen, ANSWERING, LIMIT) is None
+    for tenth in range(40):
+        seen = stall.observe(seen, 80.0 + tenth / 10, 3 if not tenth else 0, 0, 8)
+    verdict = stall.judge(seen, ANSWERING, LIMIT)
+    assert verdict is not None and verdict.facts["requests"] == 3
+
+
+def test_what_was_in_flight_before_anybody_looked_does_not_count() -> None:
+    seen = Stall()
+    for tenth in range(100):
+        seen = stall.observe(seen, 10.0 + tenth / 10, 0, 0, 7)
+    assert not seen.open
 
 
 def test_a_pause_of_the_monitor_makes_nothing_overdue() -> None:

@@ -7,7 +7,7 @@ in the store (`record`); the rest is evidence, which is gathered anew after a re
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from perdure.control.contest import Contest
 from perdure.detect import (
@@ -236,20 +236,21 @@ def standings(service: ServiceState, now: float) -> tuple[Standing, ...]:
     serving = [slot for slot in service.slots.values() if slot.serves]
     if serving and all(suspect.silent(slot.belief, service.rules_of(slot)) for slot in serving):
         service.deaf_at = now
-    silences = _silences(service, now)
-    return tuple(
-        _standing(service, service.slots[number], silences.get(number), now) for number in sorted(service.slots)
-    )
+    silences, in_flight = _silences(service, now), _in_flight(service, now)
+    found = []
+    for number in sorted(service.slots):
+        slot, silence = service.slots[number], silences.get(number)
+        alone = not any(one.serves for one in service.slots.values() if one is not slot)
+        peered = suspect.Peered(alone, in_flight.get(number, stall.Others()), silence is None or silence.counts)
+        found.append(_standing(service, slot, peered, silence, now))
+    return tuple(found)
 
 
-def judged(
-    service: ServiceState, slot: SlotState, now: float, silence: vantage.Silence | None = None
-) -> Verdict | None:
+def _judged(service: ServiceState, slot: SlotState, peered: suspect.Peered, now: float) -> Verdict | None:
     """The verdict on a slot's replica now; remembers since when there has been one."""
     replica = slot.replica
     convictable = replica is not None and replica.state not in (State.STOPPING, State.STOPPED)
-    peered = replace(_peered(service, slot), silence_counts=silence is None or silence.counts) if convictable else None
-    verdict = suspect.judge(slot.belief, now, service.rules_of(slot), peered) if peered is not None else None
+    verdict = suspect.judge(slot.belief, now, service.rules_of(slot), peered) if convictable else None
     if verdict is None:
         slot.verdict_since_at = None
     elif slot.verdict_since_at is None or slot.verdict is None or slot.verdict.sign is not verdict.sign:
@@ -258,13 +259,16 @@ def judged(
     return verdict
 
 
-def _peered(service: ServiceState, slot: SlotState) -> suspect.Peered:
-    if not stall.overdue(slot.belief.stalled):
-        return suspect.Peered(not any(one.serves for one in service.slots.values() if one is not slot))
-    others = [one.belief for one in service.slots.values() if one is not slot and one.serves]
-    known = sampled.pooled([slot.belief.endpoints, *(one.endpoints for one in others)])
-    in_flight = stall.others([one.stalled for one in others], known, slot.belief.stalled.seen_at)
-    return suspect.Peered(not others, in_flight)
+def _in_flight(service: ServiceState, now: float) -> dict[int, stall.Others]:
+    """Slots with requests that are overdue -> what the other replicas that serve show."""
+    late = [number for number, slot in service.slots.items() if stall.overdue(slot.belief.stalled)]
+    if not late:
+        return {}
+    serving = [slot for slot in service.slots.values() if slot.serves]
+    known = sampled.pooled([slot.belief.endpoints for slot in service.slots.values() if slot.live])
+    *each, all_of_them = stall.leave_one_out([*(slot.belief.stalled for slot in serving), stall.Stall()], known, now)
+    others = {slot.slot.number: one for slot, one in zip(serving, each, strict=True)}
+    return {number: others.get(number, all_of_them) for number in late}
 
 
 def _silences(service: ServiceState, now: float) -> dict[int, vantage.Silence]:
@@ -323,9 +327,11 @@ def in_flight(service: ServiceState, replica: Replica) -> int | None:
     return None if server.admin is Admin.READY else server.sessions
 
 
-def _standing(service: ServiceState, slot: SlotState, silence: vantage.Silence | None, now: float) -> Standing:
+def _standing(
+    service: ServiceState, slot: SlotState, peered: suspect.Peered, silence: vantage.Silence | None, now: float
+) -> Standing:
     replica, rules = slot.replica, service.rules_of(slot)
-    verdict = judged(service, slot, now, silence)
+    verdict = _judged(service, slot, peered, now)
     state = replica.state if replica is not None else None
     leaving = replica is not None and state in (State.DRAINING, State.ISOLATED)
     return Standing(

@@ -7,6 +7,7 @@ asked one after the other; so a sign stays shared for a while after it was, or t
 blamed for it.
 """
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -87,12 +88,13 @@ def culprits(asked: Sequence[Asked]) -> frozenset[int]:
     requests, failed = sum(one.requests for one in asked), sum(one.failed for one in asked)
     if requests <= 0.0 or failed <= 0.0:
         return frozenset()
-    for count in range(1, len(asked)):
-        failing, well = [asked[place] for place in ranked[:count]], [asked[place] for place in ranked[count:]]
-        if failing[-1].share <= CULPRITS_TIMES * max(one.share for one in well):
+    well_requests, well_failed = requests, failed
+    for count, (worse, better) in enumerate(itertools.pairwise(asked[place] for place in ranked), 1):
+        well_requests, well_failed = well_requests - worse.requests, well_failed - worse.failed
+        if worse.share <= CULPRITS_TIMES * better.share:
             continue
-        expected = min(sum(one.requests for one in well) / requests, len(well) / len(asked))
-        found = sum(one.failed for one in well) / failed
+        expected = min(well_requests / requests, 1.0 - count / len(asked))
+        found = max(0.0, well_failed / failed)
         if found < expected and failed * _divergence(found, expected) >= CULPRITS_MIN + len(asked) * math.log(2.0):
             return frozenset(ranked[:count])
     return frozenset()

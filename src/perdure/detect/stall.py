@@ -15,6 +15,7 @@ long requests at once that every replica has its share of (as many as a peer had
 replica with nothing to do (no request is open).
 """
 
+import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -42,7 +43,9 @@ PEERS_ANSWER_AFTER_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """What was handed over since the last answer."""
+    """What was handed over since the last answer. An answer counts from its head on: a stream that goes on for hours
+    waits for nothing.
+    """
 
     answered_at: float | None = None
     """When the last answer was seen."""
@@ -51,8 +54,10 @@ class Stall:
     as if it had just come, and what came since.
     """
     seen_at: float = 0.0
+    waiting: int = 0
+    """Requests without an answer at the last reading."""
     in_flight: tuple[int, ...] = ()
-    """Requests in flight at the last readings."""
+    """The same at the last readings."""
 
     @property
     def handed(self) -> int:
@@ -73,12 +78,17 @@ class Others:
 
 
 def observe(stall: Stall, at: float, requests: int, responses: int, sessions: int) -> Stall:
-    """Add one reading: requests handed over and answers seen since the one before, and what is in flight now."""
-    in_flight = (*stall.in_flight[-(READINGS - 1) :], sessions)
-    if responses or not sessions or stall.answered_at is None:
-        return Stall(at, ((at, sessions),) if sessions else (), at, in_flight)
+    """Add one reading: requests handed over and answers seen since the one before, and what is in flight now, streams
+    included. Nobody knows what those in flight at the first reading wait for, so they do not count; a request that
+    broke off without an answer counts until nothing is in flight.
+    """
+    before = stall.waiting if stall.answered_at is not None else 0
+    waiting = min(sessions, max(0, before + requests - responses))
+    in_flight = (*stall.in_flight[-(READINGS - 1) :], waiting)
+    if responses or not waiting or stall.answered_at is None:
+        return Stall(at, ((at, waiting),) if waiting else (), at, waiting, in_flight)
     opened = (*stall.open, (at, requests)) if requests else stall.open
-    return replace(stall, open=opened, seen_at=at, in_flight=in_flight)
+    return replace(stall, open=opened, seen_at=at, waiting=waiting, in_flight=in_flight)
 
 
 def always_open(stall: Stall, now: float) -> int:
@@ -123,10 +133,15 @@ def judge(stall: Stall, others: Others, limit: float) -> Verdict | None:
     )
 
 
-def others(each: Sequence[Stall], known: Times, now: float) -> Others:
-    """What must be known of the other replicas of a service, given their evidence and all response times."""
-    answered_at = max((one.answered_at for one in each if one.answered_at is not None), default=-math.inf)
-    return Others(answered_at, max((always_open(one, now) for one in each), default=0), known)
+def leave_one_out(each: Sequence[Stall], known: Times, now: float) -> list[Others]:
+    """For each of the replicas, what must be known of all the others; `known` are the response times of all."""
+    answered_at = [one.answered_at if one.answered_at is not None else -math.inf for one in each]
+    usual = [always_open(one, now) for one in each]
+    latest, most = heapq.nlargest(2, [*answered_at, -math.inf]), heapq.nlargest(2, [*usual, 0])
+    return [
+        Others(latest[1] if at == latest[0] else latest[0], most[1] if count == most[0] else most[0], known)
+        for at, count in zip(answered_at, usual, strict=True)
+    ]
 
 
 def _still_open(age_s: float, known: Times) -> float:

@@ -27,7 +27,6 @@ from perdure.detect import (
     traffic,
     vantage,
 )
-from perdure.detect.times import Times
 from perdure.model.check import CONFIRMING
 from perdure.model.evidence import Beat, EvidenceClass, Held, Outcome, Probed, Sighted
 from perdure.model.service import Service
@@ -222,7 +221,8 @@ def suspicions(belief: Belief, now: float, rules: Policy, *, scored: bool = Fals
         label, apart = rules.service.digest.label, float(belief.compared.apart)
         found.append(Suspicion(EvidenceClass.DIGEST, label, apart, float(digest.ROUNDS)))
     if stall.overdue(belief.stalled):
-        found.append(Suspicion(EvidenceClass.STALL, "", stall.score(belief.stalled, Times()), rules.traffic_limit))
+        known = sampled.pooled([belief.endpoints])
+        found.append(Suspicion(EvidenceClass.STALL, "", stall.score(belief.stalled, known), rules.traffic_limit))
     if belief.holdings.last is not None:
         full_s = limits.backlog_full_s(belief.holdings)
         found.append(Suspicion(EvidenceClass.LIMIT, "", full_s, probe.PAUSE_TOLERATED_S))
