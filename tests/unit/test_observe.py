@@ -9,14 +9,17 @@ from heard import Heard
 from perdure.control import crowding
 from perdure.control.conditions import deadly_request
 from perdure.control.observe import Observer
-from perdure.control.world import ServiceState, SlotState, Totals, World
+from perdure.control.world import ServiceState, SlotState, Totals, World, answered
 from perdure.detect import cusum, deadly, suspect
 from perdure.detect.self_health import Pause
+from perdure.model.check import Check, CheckKind
 from perdure.model.evidence import Outcome, Probed, Sighted
 from perdure.model.replica import Process, Slot, State
 from perdure.model.service import Limits, Mode
 from perdure.model.traffic import Admin, Backend, Counters, Reading, Server
 from perdure.prevent import notice
+
+COMMAND = Check(CheckKind.COMMAND, command=("smoke-test",))
 
 
 class Ports:
@@ -24,16 +27,18 @@ class Ports:
 
     def __init__(self) -> None:
         self.foreign: set[int] = set()
+        self.looks = 0
 
     def owns_port(self, process: Process, port: int) -> bool:
+        self.looks += 1
         return port not in self.foreign
 
 
 class Seen:
     """An observer of one service with two replicas, and everything that it told."""
 
-    def __init__(self, state: State = State.READY) -> None:
-        declared = service(replicas=2)
+    def __init__(self, state: State = State.READY, **changed: Any) -> None:
+        declared = service(replicas=2, **changed)
         slots = {number: SlotState(Slot("web", number), replica(number, state)) for number in (1, 2)}
         self.service = ServiceState(desired(declared), suspect.policy(declared), slots)
         self.touched: list[str] = []
@@ -49,8 +54,12 @@ class Seen:
         ]
         self.observer.on_reading(Reading(at, pid, (Backend("web", tuple(servers)),)))
 
-    def probe(self, outcome: Outcome, name: str = "web/1#1") -> None:
-        self.observer.on_evidence(Probed(name, HEALTHZ.label, 10.0, 10.1, outcome))
+    def probe(self, outcome: Outcome, name: str = "web/1#1", check: Check = HEALTHZ) -> None:
+        self.observer.on_evidence(Probed(name, check.label, 10.0, 10.1, outcome))
+
+    @property
+    def answered(self) -> bool:
+        return answered(self.service, self.service.slots[1], 10.2)
 
 
 @pytest.fixture
@@ -79,6 +88,31 @@ def test_a_good_answer_from_somebody_elses_process_is_foreign(seen: Seen) -> Non
     seen.ports.foreign = {21_001}
     seen.probe(Outcome.GOOD)
     assert seen.service.slots[1].belief.asked[HEALTHZ.label].last_outcome is Outcome.FOREIGN
+
+
+def test_a_good_command_vouches_for_nobody_who_answers_on_the_port() -> None:
+    seen = Seen(State.STARTING, checks=(HEALTHZ, COMMAND))
+    seen.ports.foreign = {21_001}
+    seen.probe(Outcome.GOOD, check=COMMAND)
+    seen.probe(Outcome.GOOD)
+    assert seen.service.slots[1].belief.asked[HEALTHZ.label].last_outcome is Outcome.FOREIGN
+
+
+def test_who_is_asked_by_commands_alone_is_ready_when_it_listens() -> None:
+    seen = Seen(State.STARTING, checks=(COMMAND,))
+    seen.ports.foreign = {21_001}
+    seen.probe(Outcome.GOOD, check=COMMAND)
+    assert seen.service.slots[1].belief.asked[COMMAND.label].last_outcome is Outcome.GOOD
+    assert not seen.answered
+    seen.ports.foreign.clear()
+    seen.probe(Outcome.GOOD, check=COMMAND)
+    assert seen.answered
+
+
+def test_a_worker_without_an_address_is_ready_by_its_commands_and_its_port_is_not_looked_for() -> None:
+    seen = Seen(State.STARTING, checks=(COMMAND,), listen=None)
+    seen.probe(Outcome.GOOD, check=COMMAND)
+    assert (seen.answered, seen.ports.looks) == (True, 0)
 
 
 def test_failed_requests_count_against_the_replica_that_failed_them(seen: Seen) -> None:

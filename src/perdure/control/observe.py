@@ -11,6 +11,7 @@ from perdure.control import cargo, conditions, contest, crowding, sample
 from perdure.control.tell import Tell
 from perdure.control.world import ServiceState, SlotState, Totals, World, asked_every_s
 from perdure.detect import limits, peers, self_health, stall, suspect, traffic, vantage
+from perdure.model.check import CheckKind
 from perdure.model.event import Fact, Severity
 from perdure.model.evidence import Beat, Held, Outcome, Probed, Served, Sighted
 from perdure.model.replica import Slot, State
@@ -48,7 +49,7 @@ class Observer:
             return
         before = state.belief
         if isinstance(evidence, Probed):
-            evidence = self._checked_port(state, evidence)
+            evidence = self._checked_port(service, state, evidence)
         state.belief = suspect.observe(before, evidence, service.rules_of(state))
         quiet = state.replica.state in (State.READY, State.PASSIVE) and state.verdict is None
         if isinstance(evidence, Probed):
@@ -114,14 +115,17 @@ class Observer:
                 self.touch(service.name)
                 return
 
-    def _checked_port(self, slot: SlotState, probed: Probed) -> Probed:
-        """A good answer counts only when a process of the replica's own group gave it; asked once for each replica."""
+    def _checked_port(self, service: ServiceState, slot: SlotState, probed: Probed) -> Probed:
+        """A good answer over the port counts only when a process of the replica's own group gave it; asked until it was
+        so once. A command's says nothing of the port, but may be the only occasion to ask whose it is.
+        """
         replica = slot.replica
         if slot.port_checked or probed.outcome is not Outcome.GOOD or replica is None or replica.process is None:
             return probed
-        slot.port_checked = self.runner.owns_port(replica.process, replica.port)
-        if slot.port_checked or probed.check.startswith("command"):
-            slot.port_checked = True
+        over_port = not probed.check.startswith(CheckKind.COMMAND)
+        if over_port or service.rules_of(slot).service.listen is not None:
+            slot.port_checked = self.runner.owns_port(replica.process, replica.port)
+        if slot.port_checked or not over_port:
             return probed
         answer = f"port {replica.port} is answered by a process that is not the replica's"
         return replace(probed, outcome=Outcome.FOREIGN, answer=answer)

@@ -298,7 +298,9 @@ def asked_every_s(service: ServiceState) -> float:
 
 
 def answered(service: ServiceState, slot: SlotState, now: float) -> bool:
-    """Whether a starting replica has answered all that it is asked, and on a port of its own."""
+    """Whether a starting replica has answered all that it is asked and, where clients reach it, listens on its port
+    itself.
+    """
     rules, replica, belief = service.rules_of(slot), slot.replica, slot.belief
     if replica is None or slot.exited:
         return False
@@ -310,7 +312,7 @@ def answered(service: ServiceState, slot: SlotState, now: float) -> bool:
         return False
     if not rules.service.asked:
         return now - replica.since_at >= UNASKED_READY_S
-    return slot.port_checked
+    return slot.port_checked or rules.service.listen is None
 
 
 UNASKED_READY_S = 1.0
