@@ -9,9 +9,13 @@ from facts import HEALTHZ, conviction, desired, replica, service, verdict
 from perdure.control import status
 from perdure.control.world import Capsule, ServiceState, SlotState, World
 from perdure.detect import heartbeat, peers, probe, process, suspect, traffic
+from perdure.detect.limits import Holdings
+from perdure.model.deploy import Strategy
+from perdure.model.evidence import Held
 from perdure.model.owner import Term
+from perdure.model.release import Arm, Rollout
 from perdure.model.replica import Slot, State
-from perdure.model.service import Heartbeat, Mode, Standby
+from perdure.model.service import Heartbeat, Limits, Mode, Standby
 from perdure.model.standing import Desired, History
 from perdure.model.verdict import Sign
 
@@ -203,6 +207,15 @@ def test_every_kind_of_evidence_says_in_words_what_it_knows() -> None:
         "traffic": "7.5% of some 40 requests failed lately",
         "process": "stopped for 1.5 s",
     }
+
+
+def test_a_replica_of_a_release_on_trial_is_explained_by_the_limits_of_that_release() -> None:
+    old, new = (service(limits=Limits(memory_bytes=megabytes * 1_000_000)) for megabytes in (100, 500))
+    rollout = Rollout(1, Arm("web@1", old, (1, 2, 3)), Arm("web@2", new, (4,)), Strategy.CANARY, (), 3)
+    holding = suspect.Belief(process.Kernel(memory_bytes=200_000_000), holdings=Holdings(Held("web/4#1", NOW, 0, 1)))
+    tried = slot(4, replica=replica(4, release="web@2"), belief=holding)
+    (found,) = status.explain(world(tried, wanted=desired(old, rollout=rollout)), NOW, 4)["slots"]
+    assert "200 of 500 MB of memory" in [one["sentence"] for one in found["evidence"]]
 
 
 def test_a_worker_has_no_traffic_to_explain() -> None:

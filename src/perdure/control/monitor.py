@@ -151,7 +151,7 @@ class Monitor:
             kernel = slot.belief.kernel
             if letter in "TtD" or kernel.stopped_since_at is not None or kernel.blocked_since_at is not None:
                 self.on_evidence(Sighted(replica.name, now, letter))
-            if with_memory and service.rules.service.limits.memory_bytes is not None:
+            if with_memory and service.rules_of(slot).service.limits.memory_bytes is not None:
                 limited.append((slot, replica.process))
         if not limited:
             return

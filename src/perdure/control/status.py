@@ -298,7 +298,8 @@ def _evidence(service: ServiceState, slot: SlotState, one: suspect.Suspicion, no
 def _held(slot: SlotState, service: ServiceState) -> str:
     """What the replica holds of what is limited, and when it will be full."""
     last, kernel = slot.belief.holdings.last, slot.belief.kernel
-    limit = service.rules.service.limits.memory_bytes
+    rules = service.rules_of(slot)
+    limit = rules.service.limits.memory_bytes
     held = []
     if limit is not None and kernel.memory_bytes is not None:
         held.append(f"{kernel.memory_bytes / 1e6:.0f} of {limit / 1e6:.0f} MB of memory")
@@ -306,7 +307,7 @@ def _held(slot: SlotState, service: ServiceState) -> str:
         held.append(f"{last.descriptors} of {last.descriptors_max} descriptors")
     if last is not None and last.backlog_max > 1:
         held.append(f"{last.backlog} of {last.backlog_max} connections in the backlog")
-    filling = suspect.filling(slot.belief, service.rules_of(slot))
+    filling = suspect.filling(slot.belief, rules)
     return ", ".join(held) + (f"; {filling.sentence}" if filling is not None else "")
 
 
