@@ -63,6 +63,21 @@ def test_a_synthetic_request_counts_as_one_of_a_client_at_an_endpoint_of_its_own
     assert seen(state, 1, "/pay").seen[0].tallies[0].requests == 1
 
 
+def test_a_synthetic_request_that_is_made_no_more_is_forgotten_and_makes_room_for_clients() -> None:
+    state, sampler = web(), Sampler()
+    for number in range(endpoints.GROUPS_MAX):
+        state.backend_at = 10.0 * number
+        sampler.tried(state, state.slots[1], Synthetic(f"canary GET /v{number}", good=True, status=200, taken_ms=7))
+        sampler.take(state, [line(1)], state.backend_at)
+    assert "canary GET /v0" in state.slots[1].belief.endpoints
+    for at in (9.0 + endpoints.FORGOTTEN_S, 11.0 + endpoints.FORGOTTEN_S):
+        state.backend_at = at
+        sampler.tried(state, state.slots[1], Synthetic("canary GET /v15", good=True, status=200, taken_ms=7))
+        sampler.take(state, [line(1), line(1, "/new")], at)
+    assert {"/new", "canary GET /v15"} <= state.slots[1].belief.endpoints.keys()
+    assert "canary GET /v0" not in state.slots[1].belief.endpoints
+
+
 def test_a_failure_that_was_tried_elsewhere_too_is_counted_and_blamed_on_nobody() -> None:
     state, sampler = web(), Sampler()
     sampler.take(state, [line(2), line(3)] + [line(1, status=503, tries=3) for _ in range(20)], 10.0)

@@ -4,7 +4,6 @@
 `detect.endpoints`; here is only the gathering: replicas by port, endpoints by path, batches by second.
 """
 
-import math
 import statistics
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -121,11 +120,11 @@ class Sampler:
         return True
 
     def tried(self, service: ServiceState, slot: SlotState, synthetic: Synthetic) -> None:
-        """Add a synthetic request to a replica."""
+        """Add a synthetic request to a replica; its endpoint is admitted whatever else is known."""
         endpoint, gathered = synthetic.endpoint, self._gathered.get(service.name)
         if gathered is None:
             gathered = self._gathered[service.name] = Gathered(service.backend_at)
-        gathered.known[endpoint] = math.inf
+        gathered.known[endpoint] = service.backend_at
         cell = gathered.cells.setdefault(endpoint, {}).setdefault(slot.slot.number, Cell())
         cell.requests += 1
         if synthetic.good:
