@@ -16,7 +16,7 @@ from owning import Owning, fresh
 from perdure.control import conditions, news, turn, world
 from perdure.control.execute import Executor
 from perdure.control.world import ServiceState, SlotState, World
-from perdure.detect import digest, peers, stall, suspect, traffic, vantage
+from perdure.detect import digest, oom, peers, stall, suspect, traffic, vantage
 from perdure.model.check import Check, CheckKind, CheckRole
 from perdure.model.decision import Begin, Decision, Exchange, Note, Promote, Take
 from perdure.model.evidence import Beat, Exited, Held, Outcome, Probed, Served, Sighted
@@ -36,7 +36,7 @@ class Interpreter(Owning):
 
     def __init__(self) -> None:
         self.clock = VirtualClock()
-        self.world = World()
+        self.world = World(oom_kills=oom.Kills(0))
         self.trace: list[str] = []
         self.in_flight: dict[int, int] = {}
         self.waiting: dict[int, int] = {}
@@ -155,10 +155,11 @@ class Interpreter(Owning):
         assert process is not None
         self.runner.end(process, Exit(signal=how) if how.startswith("SIG") else Exit(int(how)))
 
-    def do_killed_for_memory(self, slot: str) -> None:
-        """`killed-for-memory web/1`: the kernel ends it, and counts that."""
-        self.host.killed_for_memory += 1
-        self.do_exit(slot, "SIGKILL")
+    def do_killed_for_memory(self, *slots: str) -> None:
+        """`killed-for-memory web/1 web/2`: the kernel ends them at once, and counts that."""
+        self.host.killed_for_memory += len(slots)
+        for slot in slots:
+            self.do_exit(slot, "SIGKILL")
 
     # Commands about what is observed
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from perdure.control.world import Capsule, ServiceState, SlotState, World
-from perdure.detect import readmit, suspect
+from perdure.detect import oom, readmit, suspect
 from perdure.model import replica as states
 from perdure.model.decision import Advance, Begin, Decision, End, Kill, Note
 from perdure.model.errors import UnavailableError
@@ -43,8 +43,6 @@ class Executor:
     on_exit: Callable[[Exited], None]
     introduce: Callable[[ServiceState, SlotState], None] = lambda service, slot: None
     """Writes the role of a replica that is about to start, where it can read it."""
-    _oom_kills: int | None = None
-    """How many processes of this host were killed for memory, when it was last asked."""
 
     def prepare(self, service: ServiceState, decision: Decision) -> None:
         """Change what is known, as the decision says; nothing outside the daemon changes yet."""
@@ -71,8 +69,6 @@ class Executor:
         """Do what the decision says to the process; what was prepared is recorded by now."""
         match decision.change:
             case Begin(slot):
-                if self._oom_kills is None:
-                    self._oom_kills = self.host.oom_kills()
                 self._start(service, self.world.slot(slot))
             case End(slot, grace_s, _):
                 signal = service.desired.service.restart.stop_signal if grace_s > 0.0 else "SIGKILL"
@@ -104,9 +100,9 @@ class Executor:
         return sentence
 
     def _memory_ran_out(self) -> bool:
-        """Whether the kernel has killed for memory since this was last asked."""
-        before, self._oom_kills = self._oom_kills, self.host.oom_kills()
-        return before is not None and self._oom_kills > before
+        now = self.clock.now()
+        self.world.oom_kills = oom.observe(self.world.oom_kills, self.host.oom_kills(), now)
+        return oom.just_now(self.world.oom_kills, now)
 
     def bury(self, service: ServiceState, slot: SlotState) -> bool:
         """Enter that a replica is over, if its whole group is gone; else see to it that it will be."""

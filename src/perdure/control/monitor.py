@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from perdure.control.world import ServiceState, SlotState, World
-from perdure.detect import confirm, probe, self_health
+from perdure.detect import confirm, oom, probe, self_health
 from perdure.model.check import Check, CheckKind, CheckRole
 from perdure.model.errors import UnavailableError
 from perdure.model.evidence import Beat, Held, Probed, Sighted
@@ -135,6 +135,7 @@ class Monitor:
             with_memory = now >= memory_at
             if with_memory:
                 memory_at = now + MEMORY_EVERY_S
+                self.world.oom_kills = oom.observe(self.world.oom_kills, self.host.oom_kills(), now)
             self._sight(now, with_memory)
             if now >= hold_at:
                 hold_at = now + HOLD_EVERY_S - SIGHT_EVERY_S / 2.0

@@ -13,6 +13,7 @@ from perdure.control.contest import Contest
 from perdure.detect import (
     deadly,
     digest,
+    oom,
     process,
     readmit,
     sampled,
@@ -205,6 +206,8 @@ class World:
     """All services of this host, by name."""
 
     services: dict[str, ServiceState] = field(default_factory=dict)
+    oom_kills: oom.Kills = field(default_factory=oom.Kills)
+    """Of the whole host, whoever was killed."""
 
     def slots(self) -> Iterator[tuple[ServiceState, SlotState]]:
         """Every slot with its service."""
