@@ -1,6 +1,7 @@
 """What counts as a good HTTP answer, and what a person is told of one that is not."""
 
 import errno
+import ssl
 
 import pytest
 
@@ -67,3 +68,10 @@ def test_connection_errors_are_told_in_words() -> None:
     assert failure.refused(OSError(errno.ECONNREFUSED, "x")).excerpt == "nothing listens on the port"
     assert failure.refused(OSError(errno.ECONNRESET, "x")).excerpt == "the connection was reset"
     assert failure.refused(OSError(errno.EHOSTUNREACH, "x")).excerpt == "no connection: No route to host"
+
+
+@pytest.mark.parametrize("number", [ssl.SSLErrorNumber.SSL_ERROR_SSL, errno.ENOMEM])
+def test_a_failure_of_tls_is_no_error_of_the_system_with_the_same_number(number: int) -> None:
+    answer = failure.refused(ssl.SSLError(number, "wrong version number"))
+    assert answer.outcome is Outcome.STATUS
+    assert answer.excerpt.startswith("no TLS: ")

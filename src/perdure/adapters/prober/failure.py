@@ -6,6 +6,7 @@
 import errno
 import hashlib
 import os
+import ssl
 
 from perdure.model.errors import UnavailableError
 from perdure.model.evidence import Outcome
@@ -18,7 +19,11 @@ EXCERPT_LENGTH = 200
 
 
 def refused(error: OSError) -> Answer:
-    """The answer for a connection that failed. Raises UnavailableError when the asking side is to blame."""
+    """The answer for a connection that failed: who speaks no TLS, or another one, answers wrongly and is there. Raises
+    UnavailableError when the asking side is to blame.
+    """
+    if isinstance(error, ssl.SSLError):  # its number is none of the system's
+        return Answer(Outcome.STATUS, f"no TLS: {getattr(error, 'reason', None) or error}"[:EXCERPT_LENGTH])
     raise_if_own(error)
     match error.errno:
         case errno.ECONNREFUSED:

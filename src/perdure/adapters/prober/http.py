@@ -7,6 +7,7 @@ one may occupy the only thread of a simple server. `Probers` calls it.
 """
 
 import asyncio
+import ssl
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -73,7 +74,7 @@ class Requests:
         except aiohttp.ServerDisconnectedError:
             return Answer(Outcome.REFUSED, "the connection was closed without an answer")
         except aiohttp.ClientOSError as error:
-            return failure.refused(error)
+            return failure.refused(error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error)
         except aiohttp.ClientPayloadError:
             return Answer(Outcome.REFUSED, f"HTTP {reply.status}, and the connection broke off inside the body")
         except aiohttp.ClientError as error:

@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import ssl
 from typing import Any
 
 from perdure.adapters.prober import certificate, failure
@@ -23,8 +22,6 @@ async def probe(target: Target, timeout_s: float, tls: bool = False) -> Answer:
             transport, _ = await loop.create_connection(asyncio.Protocol, "127.0.0.1", target.port, **secure)
     except TimeoutError:
         return failure.timed_out(timeout_s)
-    except ssl.SSLError as error:
-        return Answer(Outcome.STATUS, f"no TLS: {error.reason or error}"[:300])
     except OSError as error:
         return failure.refused(error)
     valid = certificate.shown(transport)
