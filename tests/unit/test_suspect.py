@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from perdure.detect import cusum, heartbeat, process, suspect, traffic
 from perdure.detect.suspect import Belief
-from perdure.model.check import Check, CheckKind
+from perdure.model.check import CONFIRMING, Check, CheckKind
 from perdure.model.evidence import Beat, EvidenceClass, Outcome, Probed, Sighted
 from perdure.model.service import Heartbeat, Limits
 from perdure.model.verdict import Sign
@@ -126,6 +126,16 @@ def test_a_check_that_a_reload_took_away_says_nothing_any_more() -> None:
         EvidenceClass.TRAFFIC,
         EvidenceClass.PROCESS,
     ]
+
+
+def test_what_was_asked_in_the_place_of_clients_once_says_nothing_of_the_clock_and_of_being_well_for_ever() -> None:
+    asked_once = f"{CONFIRMING}/pay"
+    told = [replace(probed(Outcome.GOOD, at, check=asked_once), clock_ahead_s=90.0) for at in (1.0, 2.0, 3.0)]
+    belief = believed(*told, probed(Outcome.GOOD, 9.0))
+    assert (suspect.good_at(belief, PLAIN), suspect.clock_ahead_s(belief, PLAIN)) == (9.0, None)
+    wrong = believed(*(replace(one, check=HEALTHZ.label) for one in told))
+    assert (suspect.good_at(wrong, PLAIN), suspect.clock_ahead_s(wrong, PLAIN)) == (3.0, 90.0)
+    assert suspect.good_at(Belief(), PLAIN) is None
 
 
 def test_half_of_a_limit_is_suspicion() -> None:

@@ -4,10 +4,11 @@
 weights of their replicas are what makes the shares, and HAProxy deals requests out exactly by weight.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from perdure.control.world import ServiceState, SlotState
+from perdure.detect import suspect
 from perdure.model.check import Check, CheckKind
 from perdure.model.release import ENDED, Phase, Rollout
 from perdure.model.replica import SERVING, State
@@ -34,7 +35,7 @@ def of(service: ServiceState, now: float) -> Cargo:
     """What is wanted of a service's traffic now."""
     desired = service.desired
     weights = _weights(service)
-    found = (_member(slot, desired.drained, weights, now) for slot in service.slots.values())
+    found = (_member(service, slot, weights, now) for slot in service.slots.values())
     members = tuple(member for member in found if member is not None)
     epoch = service.term.epoch if desired.service.one_active else 0
     return Cargo(_carried(desired), members, service.retries_off_since_at is None, epoch, desired.shares)
@@ -78,17 +79,16 @@ def _serving(service: ServiceState, rollout: Rollout) -> tuple[int, int]:
     return serving.count(rollout.new.release), serving.count(rollout.old.release)
 
 
-def _member(slot: SlotState, drained: Sequence[int], weights: Mapping[str, int], now: float) -> balance.Member | None:
+def _member(service: ServiceState, slot: SlotState, weights: Mapping[str, int], now: float) -> balance.Member | None:
     """What HAProxy must know of a slot's replica; None when nothing of it is left there. A slot that a person drained
     gets no request, not even between its replica's first good answer and the drain that follows.
     """
     replica = slot.replica
     if replica is None or slot.exited:
         return None
-    if replica.state in SERVING and slot.slot.number not in drained:
-        goods = [asked.last_good_at for asked in slot.belief.asked.values() if asked.last_good_at is not None]
-        down_at = slot.down_seen_at
-        proved = down_at is not None and bool(goods) and min(goods) > down_at
+    if replica.state in SERVING and slot.slot.number not in service.desired.drained:
+        down_at, good_at = slot.down_seen_at, suspect.good_at(slot.belief, service.rules_of(slot))
+        proved = down_at is not None and good_at is not None and good_at > down_at
         readmitted_at = slot.history.readmitted_at
         tried = balance.weight(now - readmitted_at if readmitted_at is not None else None)
         weight = weights.get(replica.release, WEIGHT) * tried / WEIGHT

@@ -361,7 +361,7 @@ def _standing(
         idle_s=_idle_s(service, slot, now),
         failing=sampled.failing(slot.belief.endpoints, now) if slot.serves else (),
         filling=suspect.filling(slot.belief, rules) if slot.serves or state is State.DRAINING else None,
-        clock_ahead_s=suspect.clock_ahead_s(slot.belief) if slot.live else None,
+        clock_ahead_s=suspect.clock_ahead_s(slot.belief, rules) if slot.live else None,
         stopped_s=slot.belief.kernel.forgiven_s + process.stopped_s(slot.belief.kernel),
         answered=state is State.STARTING and answered(service, slot, now),
         told=slot.told,

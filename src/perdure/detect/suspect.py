@@ -270,9 +270,18 @@ def silent(belief: Belief, rules: Policy) -> bool:
     return any(asked.unanswered_since_at is not None for asked, _ in _declared(belief, rules))
 
 
-def clock_ahead_s(belief: Belief) -> float | None:
+def good_at(belief: Belief, rules: Policy) -> float | None:
+    """When the replica last proved to be well, by all checks that were ever answered well: the oldest of the last good
+    answers. None before the first one.
+    """
+    goods = (asked.last_good_at for asked, _ in _declared(belief, rules))
+    return min((at for at in goods if at is not None), default=None)
+
+
+def clock_ahead_s(belief: Belief, rules: Policy) -> float | None:
     """By how many seconds the replica's clock is wrong, by any check that tells."""
-    return next((off for asked in belief.asked.values() if (off := probe.clock_ahead_s(asked)) is not None), None)
+    found = (probe.clock_ahead_s(asked) for asked, _ in _declared(belief, rules))
+    return next((off for off in found if off is not None), None)
 
 
 def look_again_at(belief: Belief, now: float, rules: Policy) -> float:
