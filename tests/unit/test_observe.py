@@ -109,6 +109,15 @@ def test_who_is_asked_by_commands_alone_is_ready_when_it_listens() -> None:
     assert seen.answered
 
 
+def test_who_stands_by_may_listen_when_it_is_promoted() -> None:
+    seen = Seen(State.STARTING, checks=(COMMAND,), mode=Mode.ACTIVE_PASSIVE)
+    seen.ports.foreign = {21_001}
+    seen.probe(Outcome.GOOD, check=COMMAND)
+    assert seen.answered
+    seen.service.term = replace(seen.service.term, owner=1)
+    assert not seen.answered
+
+
 def test_a_worker_without_an_address_is_ready_by_its_commands_and_its_port_is_not_looked_for() -> None:
     seen = Seen(State.STARTING, checks=(COMMAND,), listen=None)
     seen.probe(Outcome.GOOD, check=COMMAND)

@@ -302,7 +302,7 @@ def asked_every_s(service: ServiceState) -> float:
 
 def answered(service: ServiceState, slot: SlotState, now: float) -> bool:
     """Whether a starting replica has answered all that it is asked and, where clients reach it, listens on its port
-    itself.
+    itself; one that stands by may do so when it is promoted.
     """
     rules, replica, belief = service.rules_of(slot), slot.replica, slot.belief
     if replica is None or slot.exited:
@@ -315,7 +315,8 @@ def answered(service: ServiceState, slot: SlotState, now: float) -> bool:
         return False
     if not rules.service.asked:
         return now - replica.since_at >= UNASKED_READY_S
-    return slot.port_checked or rules.service.listen is None
+    stands_by = rules.service.one_active and slot.slot.number != service.term.owner
+    return slot.port_checked or rules.service.listen is None or stands_by
 
 
 UNASKED_READY_S = 1.0
