@@ -9,6 +9,7 @@ from perdure.control.world import ServiceState, SlotState
 from perdure.detect import deadly, endpoints, sampled, suspect, times
 from perdure.model.replica import State
 from perdure.model.traffic import Answered
+from perdure.model.verdict import Sign
 
 
 def web(**declared: object) -> ServiceState:
@@ -50,6 +51,25 @@ def test_a_line_of_the_sample_stands_for_several_requests_and_a_failure_for_itse
     assert sum(seen(state, 1).taken.counts) == 1, "how long a refusal takes says nothing"
 
 
+def test_errors_and_refusals_at_one_endpoint_have_each_their_own_status() -> None:
+    state, sampler = web(), Sampler()
+    sampler.take(state, [line(1), line(1, status=404), line(1, status=404), line(1, status=502)], 10.0)
+    sampler.take(state, [], 11.0)
+    both = seen(state, 1)
+    assert (both.status(sampled.ERRORS), both.status(sampled.REFUSALS), both.status(sampled.SLOWNESS)) == (502, 404, 0)
+
+
+def test_a_replica_that_fails_where_all_refuse_more_is_told_of_with_the_status_of_its_failures() -> None:
+    state, sampler = web(), Sampler()
+    usual = [line(number, status=status) for number in (1, 2, 3) for status in [200] * 15 + [404] * 4]
+    for second in range(31):
+        broken = [line(1, status=500)] * 2 if second > 20 else []
+        sampler.take(state, usual + broken, float(second))
+    verdict = sampled.judge(state.slots[1].belief.endpoints, sampled.limit(1 / (30 * 86_400), 1))
+    assert verdict is not None and (verdict.sign, verdict.facts["status"]) == (Sign.REQUESTS, 500)
+    assert "failed (mostly 500)" in verdict.sentence
+
+
 def test_a_synthetic_request_counts_as_one_of_a_client_at_an_endpoint_of_its_own() -> None:
     state, sampler = web(), Sampler()
     sampler.take(state, [line(1), line(2)], 10.0)
@@ -58,7 +78,8 @@ def test_a_synthetic_request_counts_as_one_of_a_client_at_an_endpoint_of_its_own
     sampler.take(state, [], 11.0)
     errors = {number: seen(state, number, "canary GET /pay").seen[0].tallies[0] for number in (1, 2, 3)}
     assert {number: (one.requests, one.failures) for number, one in errors.items()} == {1: (1, 0), 2: (1, 1), 3: (1, 1)}
-    assert [seen(state, number, "canary GET /pay").worst_status for number in (1, 2, 3)] == [0, 503, 0]
+    statuses = [seen(state, number, "canary GET /pay").status(sampled.ERRORS) for number in (1, 2, 3)]
+    assert statuses == [0, 503, 0]
     assert sum(seen(state, 1, "canary GET /pay").taken.counts) == 1
     assert seen(state, 1, "/pay").seen[0].tallies[0].requests == 1
 

@@ -32,8 +32,8 @@ class Shown:
         lines = self.requests - self.failed
         taken = Counter({times.bucket(self.quick_ms): lines - self.refused - self.slow})
         taken[times.bucket(self.slow_ms)] += self.slow
-        status = 502 if self.failed else 403 if self.refused else 0
-        return Batch(name, self.requests, self.failed, self.failed, lines, self.refused, taken, status)
+        statuses = 502 if self.failed else 0, 403 if self.refused else 0, 0
+        return Batch(name, self.requests, self.failed, self.failed, lines, self.refused, taken, statuses)
 
 
 @dataclass

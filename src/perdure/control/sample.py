@@ -33,7 +33,9 @@ class Cell:
     lines: int = 0
     refused: int = 0
     taken: Counter[int] = field(default_factory=Counter)
-    statuses: Counter[int] = field(default_factory=Counter)
+    failed_with: Counter[int] = field(default_factory=Counter)
+    """Status -> how many of the failed ones had it."""
+    refused_with: Counter[int] = field(default_factory=Counter)
 
     def add(self, answered: Answered) -> None:
         """Add a line."""
@@ -42,21 +44,21 @@ class Cell:
             self.requests += 1
             self.failed += 1
             self.blamed += answered.tries == 1
-            self.statuses[status] += 1
+            self.failed_with[status] += 1
             return
         self.requests += answered.stands_for
         self.lines += 1
         if status >= 400:
             self.refused += 1
-            self.statuses[status] += 1
+            self.refused_with[status] += 1
         elif answered.response_ms is not None:
             self.taken[times.bucket(answered.response_ms)] += 1
 
     def batch(self, replica: str) -> sampled.Batch:
         """What was gathered, as evidence."""
-        worst = max(self.statuses, key=self.statuses.__getitem__, default=0)
+        statuses = _commonest(self.failed_with), _commonest(self.refused_with), 0
         return sampled.Batch(
-            replica, self.requests, self.failed, self.blamed, self.lines, self.refused, self.taken, worst
+            replica, self.requests, self.failed, self.blamed, self.lines, self.refused, self.taken, statuses
         )
 
 
@@ -134,7 +136,7 @@ class Sampler:
         cell.failed += 1
         cell.blamed += 1
         if synthetic.status >= 400:
-            cell.statuses[synthetic.status] += 1
+            cell.failed_with[synthetic.status] += 1
 
     def commonest(self, service: str) -> str | None:
         """The path that clients ask most, of those that are answered well and soon; None when nobody knows."""
@@ -179,6 +181,10 @@ class Sampler:
                 self._groups.clear()
             group = self._groups[key] = endpoints.declared(path, prefixes) or endpoints.group(path)
         return group
+
+
+def _commonest(statuses: Counter[int]) -> int:
+    return max(statuses, key=statuses.__getitem__, default=0)
 
 
 def _note_work(service: ServiceState, gathered: Gathered, group: str, line: Answered, now: float) -> None:

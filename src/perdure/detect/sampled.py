@@ -53,6 +53,7 @@ ERRORS = Kind(EvidenceClass.TRAFFIC, Sign.REQUESTS, 4, traffic.FLOOR, "failed")
 REFUSALS = Kind(EvidenceClass.REFUSALS, Sign.REFUSALS, 2, 0.01, "answered with 4xx")
 SLOWNESS = Kind(EvidenceClass.TIMES, Sign.SLOW, 1, 0.01, "answered slowly")
 KINDS = (ERRORS, REFUSALS, SLOWNESS)
+NO_STATUSES = (0,) * len(KINDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,8 @@ class Batch:
     refused: int
     taken: Mapping[int, int]
     """Bucket of `times` -> answers."""
-    worst_status: int = 0
-    """The most frequent status of the failed or refused ones; 0 when there are none."""
+    statuses: tuple[int, ...] = NO_STATUSES
+    """The most frequent status of those that were bad, for each of `KINDS`; 0 when there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,12 @@ class Endpoint:
     taken: times.Times = field(default_factory=times.Times)
     limit_ms: float | None = None
     """From which time on an answer counted as slow lately."""
-    worst_status: int = 0
+    statuses: tuple[int, ...] = NO_STATUSES
+    """The latest of `Batch.statuses`."""
+
+    def status(self, kind: Kind) -> int:
+        """The status that its bad answers to one question had lately; 0 when there is none."""
+        return self.statuses[KINDS.index(kind)]
 
 
 ALL = "all endpoints"
@@ -123,7 +129,8 @@ def count(before: Endpoint, batch: Batch, at: float, peers_ms: Sequence[float], 
     seen = tuple(traffic.count(one, look) for one, look in zip(before.seen, looks, strict=True))
     looks = (Served(batch.replica, at, batch.requests, batch.blamed), *looks[1:])
     taken = times.observe(before.taken, batch.taken, at)
-    return Endpoint(seen, taken, limit_ms, batch.worst_status or before.worst_status), looks
+    statuses = tuple(new or old for new, old in zip(batch.statuses, before.statuses, strict=True))
+    return Endpoint(seen, taken, limit_ms, statuses), looks
 
 
 def count_slow(before: Endpoint, look: Served) -> tuple[Endpoint, Looks]:
@@ -201,7 +208,7 @@ def failing(endpoints: Endpoints, now: float) -> tuple[Failing, ...]:
             continue
         unusual = kind is ERRORS or lately.share > UNUSUAL * long_run.share
         if lately.share >= SHARE_TOLD[kind.sign] and unusual:
-            found.append(Failing(kind.sign, name, lately.share, endpoints[name].worst_status))
+            found.append(Failing(kind.sign, name, lately.share, endpoints[name].status(kind)))
     return tuple(found)
 
 
@@ -233,8 +240,9 @@ def on_trial(endpoints: Endpoints, kind: EvidenceClass, where: str, held: float,
 
 def _verdict(kind: Kind, name: str, endpoint: Endpoint, seen: traffic.Seen, limit: float) -> Verdict:
     how = f" (over {endpoint.limit_ms:.0f} ms)" if kind is SLOWNESS and endpoint.limit_ms is not None else ""
-    if kind is not SLOWNESS and endpoint.worst_status:
-        how = f" (mostly {endpoint.worst_status})"
+    status = endpoint.status(kind)
+    if status:
+        how = f" (mostly {status})"
     share = seen.tallies[1].share
     return Verdict(
         kind.evidence,
@@ -243,7 +251,7 @@ def _verdict(kind: Kind, name: str, endpoint: Endpoint, seen: traffic.Seen, limi
         endpoint=name,
         score=cusum.strongest(seen.scores),
         threshold=limit,
-        facts={"share": round(share, 3), "status": endpoint.worst_status},
+        facts={"share": round(share, 3), "status": status},
     )
 
 
