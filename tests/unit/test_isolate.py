@@ -12,7 +12,7 @@ from perdure.model.decision import Advance, Note
 from perdure.model.event import Severity
 from perdure.model.replica import Event, State
 from perdure.model.standing import Standing, View
-from perdure.model.verdict import DEFINITIVE, Common, Sign
+from perdure.model.verdict import DEFINITIVE, Common, Scope, Sign
 from perdure.recover import isolate
 from perdure.recover.isolate import Shared
 
@@ -78,6 +78,38 @@ def test_what_replicas_show_at_one_endpoint_is_told_in_words_and_isolates_nobody
     [decision] = isolate.decide(standings, 3, Shared(common=(common,)))
     assert (decision.rule, decision.subject, decision.change) == ("R08", "web", Note(f"shared {common.sign.value}"))
     assert decision.sentence.startswith(words) and "nobody is isolated" in decision.sentence
+
+
+@pytest.mark.parametrize(
+    ("common", "also", "whose"),
+    [
+        (Common(Sign.REQUESTS, "/pay", 3, 0.9, 502), {}, Scope.DEPENDENCY),
+        (Common(Sign.REQUESTS, "/pay", 2, 0.9, 502), {}, Scope.SHARED),
+        (Common(Sign.REFUSALS, "/pay", 3, 0.9, 403), {}, Scope.SHARED),
+        (Common(Sign.SLOW, "/pay", 3, 0.9, 0), {}, Scope.SHARED),
+        (Common(Sign.SLOW, "/pay", 3, 0.9, 0), {"of_release": frozenset({Sign.SLOW})}, Scope.RELEASE),
+        (Common(Sign.REQUESTS, "/pay", 3, 0.9, 502), {"signs": frozenset({Sign.REQUESTS})}, Scope.DEPENDENCY),
+    ],
+)
+def test_the_alarm_for_a_common_cause_says_whose_fault_it_is(
+    common: Common, also: dict[str, frozenset[Sign]], whose: Scope
+) -> None:
+    [decision] = isolate.decide([ready(1), ready(2), ready(3)], 3, Shared(common=(common,), **also))
+    assert (decision.rule, decision.facts["scope"]) == ("R07" if "signs" in also else "R08", whose.value)
+
+
+@pytest.mark.parametrize(
+    ("sign", "whose"), [(Sign.BLOCKED, Scope.HOST), (Sign.STATUS, Scope.RELEASE), (Sign.CONTENT, Scope.SHARED)]
+)
+def test_the_alarm_for_a_sign_that_was_shared_just_now_says_whose_fault_it_is(sign: Sign, whose: Scope) -> None:
+    lasting = Shared(told=frozenset({sign}), of_release=frozenset({Sign.STATUS}))
+    [decision] = isolate.decide([ready(1)], 3, lasting)
+    assert (decision.rule, decision.facts["scope"]) == ("R05", whose.value)
+
+
+def test_data_that_differ_without_a_majority_are_nobodys_fault_in_particular() -> None:
+    [decision] = isolate.undecided("web", "the replicas' data differ")
+    assert (decision.rule, decision.facts["scope"]) == ("R09", Scope.SHARED.value)
 
 
 def test_failed_requests_at_an_endpoint_give_the_alarm_its_words() -> None:

@@ -1,5 +1,7 @@
 """What is told once: a note that holds, and one that comes back a moment later."""
 
+from dataclasses import replace
+
 from facts import desired
 
 from perdure.control import news
@@ -34,6 +36,12 @@ def test_what_is_shown_of_one_slot_says_which_one() -> None:
     service = fresh()
     rules(service, 1.0, FAILING, FLOOR)
     assert [*service.notes.values()] == ["half of them fail", "web/2 keeps its traffic"]
+
+
+def test_what_is_shown_says_whose_fault_it_is() -> None:
+    service = fresh()
+    rules(service, 1.0, replace(FAILING, facts={"scope": "dependency"}))
+    assert [*service.notes.values()] == ["half of them fail (scope: dependency)"]
 
 
 def test_a_note_that_comes_back_within_ten_seconds_is_the_same_one() -> None:

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 import worlds
-from facts import conviction, desired, standing, verdict
+from facts import conviction, desired, service, standing, verdict
+from facts import replica as facts_replica
 from hypothesis import given
 
 from perdure.control import turn
@@ -13,9 +14,11 @@ from perdure.detect import sampled
 from perdure.model import replica
 from perdure.model.check import CONFIRMING
 from perdure.model.decision import Advance, Begin, End, Kill, Note
+from perdure.model.deploy import Strategy
+from perdure.model.release import Arm, Phase, Rollout
 from perdure.model.replica import Event, Slot, State
 from perdure.model.standing import History, Standing
-from perdure.model.verdict import Failing, Sign
+from perdure.model.verdict import Failing, Scope, Sign
 from perdure.recover.restart import Bucket
 
 FULL = Bucket(2.0, 0.0)
@@ -133,6 +136,26 @@ def test_who_does_not_answer_what_half_are_slow_at_is_not_stuck(endpoint: str, s
     )
     assert ("R01" not in {one.rule for one in found.decisions}) == shared
     assert ("R05" in {one.rule for one in found.decisions}) == shared
+
+
+@pytest.mark.parametrize(
+    ("sign", "beside", "whose"),
+    [
+        (Sign.STATUS, {}, Scope.RELEASE),
+        (Sign.STATUS, {"hint": Sign.STATUS}, Scope.SHARED),
+        (Sign.REFUSALS, {}, Scope.SHARED),
+        (Sign.REFUSALS, {"failing_share": 0.0}, Scope.RELEASE),
+        (Sign.REFUSALS, {"failing_share": 0.0, "failing": (Failing(Sign.REFUSALS, "/a", 0.5, 403),)}, Scope.SHARED),
+    ],
+)
+def test_what_the_release_beside_could_show_and_does_not_is_the_fault_of_the_release(
+    sign: Sign, beside: dict[str, object], whose: Scope
+) -> None:
+    arms = Arm("web@0", service(), (4,)), Arm("web@1", service(), (1, 2, 3))
+    rollout = Rollout(1, *arms, Strategy.CANARY, (), 3, Phase.WATCHING)
+    other = replace(standing(4, **beside), replica=replace(facts_replica(4), release="web@0"))
+    found = plan(bad(1, sign), bad(2, sign), standing(3), other, placed=(1, 2, 3), rollout=rollout)
+    assert [one.facts["scope"] for one in found.decisions if one.rule == "R05"][:1] == [whose.value]
 
 
 def test_nobody_is_blamed_for_failing_a_little_more_while_a_shared_failure_dips_below_its_threshold() -> None:

@@ -21,8 +21,14 @@ def of(service: ServiceState, decisions: Sequence[Decision], now: float) -> list
     service.noted_at = {key: at for key, at in service.noted_at.items() if key in known}
     service.noted_at |= dict.fromkeys(service.notes.keys() | lasting.keys(), now)
     service.notes = {
-        key: one.sentence if one.subject == service.name else f"{one.subject} {one.sentence}"
+        key: _shown(one) if one.subject == service.name else f"{one.subject} {_shown(one)}"
         for key, one in lasting.items()
     }
     fresh = [one for key, one in lasting.items() if key not in known]
     return [one for one in decisions if not isinstance(one.change, Note)] + fresh
+
+
+def _shown(note: Decision) -> str:
+    """What `status` and `explain` say of a note: its sentence, and whose fault it is."""
+    whose = note.facts.get("scope")
+    return f"{note.sentence} (scope: {whose})" if whose is not None else note.sentence

@@ -13,9 +13,12 @@ from perdure.model.decision import Decision, Note
 from perdure.model.owner import Term
 from perdure.model.replica import State
 from perdure.model.standing import Desired, Standing
-from perdure.model.verdict import Common, Sign
+from perdure.model.verdict import MEASURED, Common, Sign
 from perdure.prevent import notice, renew, replicate
 from perdure.recover import isolate, restart, take_over
+
+CLIENTS = MEASURED | {Sign.STALLED}
+"""Signs that only a replica that gets requests can show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +62,12 @@ def decide(facts: Facts, now: float) -> Plan:
     shared_at = scope.remembered(facts.shared_at, shared_now, service.asked, now, heard=heard)
     shared = frozenset(shared_at)
     told = frozenset(sign for sign in shared_at if f"{service.name} {isolate.shared_key(sign)}" in facts.told)
+    of_release = _of_one_release(shared | {one.sign for one in common}, on_trial)
     duty = _duty(facts, now)
     room = replicate.Room(facts.dependencies_ready, duty.runs, duty.leaving, duty.stays)
     found = [
         *duty.decisions,
-        *isolate.decide(counted, desired.serving, isolate.Shared(shared, shared_now, told, common)),
+        *isolate.decide(counted, desired.serving, isolate.Shared(shared, shared_now, told, common, of_release)),
         *isolate.on_trial(on_trial, shared),
         *isolate.undecided(service.name, facts.undecided),
         *isolate.unheard(service.name, standings, f"{service.name} {isolate.MONITOR_KEY}" in facts.told),
@@ -119,6 +123,21 @@ def common_causes(standings: Sequence[Standing], replicas: int) -> tuple[Common,
     found = scope.common([standing.failing for standing in standings if standing.serving], replicas)
     culprits = _culprits(standings)
     return tuple(one for one in found if one.sign is not Sign.REQUESTS or one.replicas > len(culprits))
+
+
+def _of_one_release(signs: Collection[Sign], beside: Sequence[Standing]) -> frozenset[Sign]:
+    """Those of the signs that the replicas of the other release could show, and do not."""
+    found = set()
+    for sign in signs:
+        able = [one for one in beside if one.serving and (sign not in CLIENTS or one.failing_share is not None)]
+        if able and not any(_shows(one, sign) for one in able):
+            found.add(sign)
+    return frozenset(found)
+
+
+def _shows(standing: Standing, sign: Sign) -> bool:
+    fails = sign is Sign.REQUESTS and (standing.failing_share or 0.0) >= scope.STILL_SHARED_SHARE
+    return fails or _sign(standing) is sign or any(one.sign is sign for one in standing.failing)
 
 
 def _waiting_together(standings: Sequence[Standing], common: Sequence[Common]) -> frozenset[Sign]:

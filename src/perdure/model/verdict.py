@@ -32,6 +32,17 @@ class Sign(StrEnum):
     DIVERGED = "diverged"  # its data are not those of its peers
 
 
+class Scope(StrEnum):
+    """Whose fault it is, when it is not one replica's."""
+
+    RELEASE = "release"  # one release: replicas of another run beside it, and do not show it
+    HOST = "host"  # this machine: a disk, a limit of its kernel
+    DEPENDENCY = "dependency"  # what one endpoint needs: all replicas fail there
+    OVERLOAD = "overload"  # clients ask for more than all replicas can do
+    MONITOR = "monitor"  # Perdure's own path to the replicas
+    SHARED = "shared"  # something that several replicas have in common, and nobody knows more
+
+
 DEFINITIVE = frozenset({Sign.STOPPED, Sign.MEMORY, Sign.FOREIGN})
 """Signs that are facts of this machine; they convict alone, and no dependency can cause them."""
 

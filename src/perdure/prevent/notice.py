@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from perdure.model.decision import Decision, Note
 from perdure.model.event import Fact, Severity
 from perdure.model.standing import Standing
-from perdure.model.verdict import Deadly
+from perdure.model.verdict import Deadly, Scope
 
 DAY_S = 86_400.0
 EXPIRES_SOON_S = 14 * DAY_S
@@ -42,20 +42,22 @@ class Conditions:
 def decide(service: str, standings: Sequence[Standing], also: Conditions = Conditions()) -> list[Decision]:
     """The notes that hold now."""
     found = [*left_out(standings), *wrong_clocks(service, standings)]
+    host: dict[str, Fact] = {"scope": Scope.HOST.value}
     if also.deadly is not None:
         found.append(_deadly(service, also.deadly))
     if also.overload:
         sentence = f"{also.overload}: overload, nobody is isolated or restarted for it"
-        found.append(Decision("P16", service, sentence, Note("overload"), {"scope": "overload"}, Severity.ALARM))
+        facts: dict[str, Fact] = {"scope": Scope.OVERLOAD.value}
+        found.append(Decision("P16", service, sentence, Note("overload"), facts, Severity.ALARM))
     if also.certificate:
         sentence = f"{also.certificate}; clients will not trust it after its end"
         found.append(Decision("P12", service, sentence, Note("certificate"), {}, Severity.ALARM))
     if also.tasks:
         sentence = f"{also.tasks}; what needs a new thread or process will fail"
-        found.append(Decision("P17", service, sentence, Note("tasks"), {"scope": "host"}, Severity.ALARM))
+        found.append(Decision("P17", service, sentence, Note("tasks"), host, Severity.ALARM))
     if also.space:
         sentence = f"{also.space}; requests that write will fail on all replicas there"
-        found.append(Decision("P11", service, sentence, Note("disk"), {"scope": "host"}, Severity.ALARM))
+        found.append(Decision("P11", service, sentence, Note("disk"), host, Severity.ALARM))
     return found
 
 

@@ -13,7 +13,7 @@ from perdure.model.decision import Advance, Decision, Note
 from perdure.model.event import Fact, Severity
 from perdure.model.replica import Event, State
 from perdure.model.standing import Standing, View
-from perdure.model.verdict import DEFINITIVE, Common, Sign, Verdict
+from perdure.model.verdict import DEFINITIVE, Common, Scope, Sign, Verdict
 
 MONITOR_KEY = "monitor"
 """The key of the note that says that the monitor is to blame."""
@@ -31,6 +31,8 @@ class Shared:
     """Those of them that somebody was told of, whether or not anybody shows them just now."""
     common: Sequence[Common] = ()
     """What several replicas show at one endpoint, the worst first."""
+    of_release: frozenset[Sign] = frozenset()
+    """What the replicas of the other release, which run beside these, do not show although they could."""
 
 
 def decide(standings: Sequence[Standing], replicas: int, shared: Shared) -> list[Decision]:
@@ -50,7 +52,7 @@ def decide(standings: Sequence[Standing], replicas: int, shared: Shared) -> list
             decisions += _suspect(standing)
         elif verdict.sign in shared.signs:
             if verdict.sign is not Sign.REQUESTS and verdict.sign in shared.now | shared.told:
-                decisions.append(_shared(standing, verdict))
+                decisions.append(_shared(standing, verdict, shared))
         elif (verdict.sign, verdict.endpoint) in together:
             continue
         elif serving - 1 >= floor:
@@ -60,11 +62,11 @@ def decide(standings: Sequence[Standing], replicas: int, shared: Shared) -> list
             decisions.append(_held(standing, verdict, floor))
     serving = sum(1 for standing in standings if standing.serving)
     if Sign.REQUESTS in shared.signs:
-        decisions.append(_failing_together(standings, common, serving))
+        decisions.append(_failing_together(standings, shared, serving))
     worst = {one.sign: one for one in reversed(common) if one.sign is not Sign.REQUESTS or one.sign not in shared.signs}
     service = standings[0].slot.service
-    decisions += [_lasting(service, sign) for sign in sorted(shared.told - _told_by(decisions))]
-    return decisions + [_common(service, one, serving) for one in worst.values()]
+    decisions += [_lasting(service, sign, shared) for sign in sorted(shared.told - _told_by(decisions))]
+    return decisions + [_common(service, one, shared, serving) for one in worst.values()]
 
 
 def on_trial(standings: Sequence[Standing], shared: frozenset[Sign]) -> list[Decision]:
@@ -85,7 +87,7 @@ def undecided(service: str, sentence: str) -> list[Decision]:
     """Tell that the replicas' data differ and no side has a majority; `sentence` is empty when that is not so."""
     if not sentence:
         return []
-    facts = {"sign": Sign.DIVERGED.value}
+    facts: dict[str, Fact] = {"scope": Scope.SHARED.value, "sign": Sign.DIVERGED.value}
     return [Decision("R09", service, f"{sentence}: nobody is isolated", Note("digests"), facts, Severity.ALARM)]
 
 
@@ -99,13 +101,26 @@ def unheard(service: str, standings: Sequence[Standing], told: bool) -> list[Dec
         f"no replica answers Perdure's own questions, although HAProxy reaches {reached} of them:"
         " Perdure's path to them is to blame, and nobody is isolated or restarted for it"
     )
-    facts: dict[str, Fact] = {"scope": "monitor", "silent": len(blind), "answering": reached}
+    facts: dict[str, Fact] = {"scope": Scope.MONITOR.value, "silent": len(blind), "answering": reached}
     return [Decision("R16", service, sentence, Note(MONITOR_KEY), facts, Severity.ALARM)]
 
 
 def shared_key(sign: Sign) -> str:
     """The key of the note that says that a sign is shared."""
     return f"shared {sign.value}"
+
+
+def scope_of(sign: Sign, shared: Shared, everywhere: Common | None = None) -> Scope:
+    """Whose fault a common sign is; `everywhere`: all replicas show it at this endpoint. Only errors accuse what the
+    endpoint needs: refusals may be the doing of one client, and slow answers that of too many.
+    """
+    if sign is Sign.BLOCKED:
+        return Scope.HOST
+    if sign in shared.of_release:
+        return Scope.RELEASE
+    if everywhere is not None and sign is Sign.REQUESTS:
+        return Scope.DEPENDENCY
+    return Scope.SHARED
 
 
 def capacity_floor(replicas: int) -> int:
@@ -156,16 +171,15 @@ def _suspect(standing: Standing) -> list[Decision]:
     return []
 
 
-def _shared(standing: Standing, verdict: Verdict) -> Decision:
+def _shared(standing: Standing, verdict: Verdict, shared: Shared) -> Decision:
     service = standing.slot.service
-    on_host = verdict.sign is Sign.BLOCKED
-    cause = "the cause is this host (a disk that does not answer)" if on_host else "the cause is shared"
+    whose = scope_of(verdict.sign, shared)
+    cause = "the cause is this host (a disk that does not answer)" if whose is Scope.HOST else "the cause is shared"
     sentence = (
         f"half of the replicas or more show the same sign ({verdict.sign.value}): {cause},"
         f" nobody is isolated; for example {standing.slot}: {verdict.sentence}"
     )
-    scope = "host" if on_host else "shared"
-    return _alarm(service, verdict.sign, sentence, {"scope": scope, "endpoint": verdict.endpoint})
+    return _alarm(service, verdict.sign, sentence, {"scope": whose.value, "endpoint": verdict.endpoint})
 
 
 def _told_by(decisions: Sequence[Decision]) -> frozenset[Sign]:
@@ -174,12 +188,12 @@ def _told_by(decisions: Sequence[Decision]) -> frozenset[Sign]:
     return frozenset(sign for sign in Sign if shared_key(sign) in keys)
 
 
-def _lasting(service: str, sign: Sign) -> Decision:
+def _lasting(service: str, sign: Sign, shared: Shared) -> Decision:
     sentence = (
         f"half of the replicas or more showed the same sign ({sign.value}) just now: the cause is shared, nobody is"
         " isolated"
     )
-    return _alarm(service, sign, sentence, {})
+    return _alarm(service, sign, sentence, {"scope": scope_of(sign, shared).value})
 
 
 def _alarm(service: str, sign: Sign, sentence: str, facts: dict[str, Fact]) -> Decision:
@@ -187,15 +201,17 @@ def _alarm(service: str, sign: Sign, sentence: str, facts: dict[str, Fact]) -> D
     return Decision("R05", service, sentence, Note(shared_key(sign)), facts, Severity.ALARM)
 
 
-def _failing_together(standings: Sequence[Standing], common: Sequence[Common], serving: int) -> Decision:
+def _failing_together(standings: Sequence[Standing], shared: Shared, serving: int) -> Decision:
     shares = [standing.failing_share for standing in standings if standing.failing_share]
     service = standings[0].slot.service
     worst = max(shares, default=0.0)
-    where = _words(common[0], serving) if common and common[0].sign is Sign.REQUESTS else ""
+    one = next((one for one in shared.common if one.sign is Sign.REQUESTS), None)
+    where = _words(one, serving) if one is not None else ""
     how_much = f" (up to {worst:.0%} in the last 10 s)" if shares else ", or were replaced for it just now"
     what = where or f"half of the replicas or more fail requests of clients{how_much}"
     sentence = f"{what}: the cause is shared, nobody is isolated"
-    facts: dict[str, Fact] = {"sign": Sign.REQUESTS.value, "failing": len(shares), "worst_share": round(worst, 3)}
+    facts: dict[str, Fact] = {"scope": scope_of(Sign.REQUESTS, shared, _everywhere(one, serving)).value}
+    facts |= {"sign": Sign.REQUESTS.value, "failing": len(shares), "worst_share": round(worst, 3)}
     return Decision("R07", service, sentence, Note(shared_key(Sign.REQUESTS)), facts, Severity.ALARM)
 
 
@@ -205,11 +221,16 @@ def _held(standing: Standing, verdict: Verdict, floor: int) -> Decision:
     return Decision("R06", str(standing.slot), sentence, Note("floor"), facts, Severity.ALARM)
 
 
-def _common(service: str, one: Common, serving: int) -> Decision:
+def _common(service: str, one: Common, shared: Shared, serving: int) -> Decision:
     sentence = f"{_words(one, serving)}: the cause is shared, nobody is isolated"
-    facts: dict[str, Fact] = {"sign": one.sign.value, "endpoint": one.endpoint, "failing": one.replicas}
+    facts: dict[str, Fact] = {"scope": scope_of(one.sign, shared, _everywhere(one, serving)).value}
+    facts |= {"sign": one.sign.value, "endpoint": one.endpoint, "failing": one.replicas}
     facts |= {"worst_share": round(one.share, 3), "status": one.status}
     return Decision("R08", service, sentence, Note(shared_key(one.sign)), facts, Severity.ALARM)
+
+
+def _everywhere(one: Common | None, serving: int) -> Common | None:
+    return one if one is not None and one.replicas >= serving else None
 
 
 def _words(one: Common, serving: int) -> str:
