@@ -105,8 +105,9 @@ def test_an_explanation_shows_rule_facts_evidence_and_the_capsule_without_contro
         "facts": {"misses": 3},
         "next_look_s": 0.2,
         "evidence": [
-            {"class": "probe", "endpoint": "http /", "score": 4.6, "threshold": 9.2, "sentence": "1 of 3 timed out"}
+            {"class": "probe", "endpoint": "http /", "score": 4.6, "threshold": 9.2, "changes_with": "a beat"}
         ],
+        "readmission": {"sentence": "is readmitted after 0.8 s of hold-down"},
         "capsule": {
             "exit": "exit code 1",
             "lines": ["\x1b[31mred\x1b[0m \x07bell"],
@@ -120,6 +121,8 @@ def test_an_explanation_shows_rule_facts_evidence_and_the_capsule_without_contro
         "rule S05",
         "misses = 3",
         "█████░░░░░ 4.6 / 9.2",
+        "a beat",
+        "readmission  is readmitted after 0.8 s of hold-down",
         "exit code 1",
         "503",
         "looks again in 0.2 s",

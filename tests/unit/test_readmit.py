@@ -17,6 +17,7 @@ from perdure.model.verdict import Conviction, Sign
 TCP = Check(CheckKind.TCP)
 RULES = suspect.policy(service(checks=(HEALTHZ, TCP), heartbeat=Heartbeat(1.0), limits=Limits(memory_bytes=100)))
 AT = 100.0
+LESS_MEMORY = "less than 0 MB of memory"
 
 
 def answers(label: str, goods: int = 3, asked_at: float = 101.0) -> probe.Asked:
@@ -130,6 +131,25 @@ def test_readmission_never_comes_without_the_evidence_that_convicted(
             assert healthz_goods >= 3 and asked_at >= AT
         elif why.evidence is not EvidenceClass.LIMIT:
             assert min(healthz_goods, tcp_goods) >= 3 and asked_at >= AT
+
+
+@pytest.mark.parametrize(
+    ("held", "sign", "now", "left"),
+    [
+        (HEALTHY, Sign.STATUS, 110.0, readmit.Remaining(0.0, {})),
+        (HEALTHY, Sign.STATUS, 100.25, readmit.Remaining(0.75, {})),
+        (belief(answers(HEALTHZ.label, 1)), Sign.STATUS, 110.0, readmit.Remaining(0.0, {HEALTHZ.label: 2})),
+        (belief(answers(HEALTHZ.label, 9, 99.0)), Sign.STATUS, 110.0, readmit.Remaining(0.0, {HEALTHZ.label: 1})),
+        (belief(answers(HEALTHZ.label)), Sign.REQUESTS, 110.0, readmit.Remaining(0.0, {"tcp": 3})),
+        (belief(beat_at=99.9), Sign.SILENT, 101.5, readmit.Remaining(0.0, {}, "a heartbeat")),
+        (replace(HEALTHY, kernel=process.Kernel()), Sign.MEMORY, 110.0, readmit.Remaining(0.0, {}, LESS_MEMORY)),
+    ],
+)
+def test_what_keeps_a_replica_out_is_known_in_numbers(
+    held: Belief, sign: Sign, now: float, left: readmit.Remaining
+) -> None:
+    assert readmit.remaining(held, conviction(sign, AT), 0, now, RULES) == left
+    assert acquits(held, sign, now) is left.over
 
 
 def test_a_replica_convicted_by_traffic_is_readmitted_on_trial() -> None:

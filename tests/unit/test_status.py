@@ -8,8 +8,9 @@ from facts import HEALTHZ, conviction, desired, replica, service, verdict
 
 from perdure.control import status
 from perdure.control.world import Capsule, ServiceState, SlotState, World
-from perdure.detect import heartbeat, peers, probe, process, suspect, traffic
+from perdure.detect import digest, heartbeat, limits, peers, probe, process, stall, suspect, traffic
 from perdure.detect.limits import Holdings
+from perdure.model.check import Check, CheckKind
 from perdure.model.deploy import Strategy
 from perdure.model.evidence import Held
 from perdure.model.owner import Term
@@ -20,6 +21,8 @@ from perdure.model.standing import Desired, History
 from perdure.model.verdict import Sign
 
 NOW = 100.0
+HOLDS = limits.Holdings(Held("web/1#1", NOW, 0, 128, 10, 1024))
+OVERDUE = stall.observe(stall.observe(stall.Stall(), NOW - 10.0, 1, 0, 1), NOW, 1, 0, 1)
 
 
 def slot(number: int, state: State | None = State.READY, **changed: Any) -> SlotState:
@@ -216,6 +219,66 @@ def test_a_replica_of_a_release_on_trial_is_explained_by_the_limits_of_that_rele
     tried = slot(4, replica=replica(4, release="web@2"), belief=holding)
     (found,) = status.explain(world(tried, wanted=desired(old, rollout=rollout)), NOW, 4)["slots"]
     assert "200 of 500 MB of memory" in [one["sentence"] for one in found["evidence"]]
+
+
+def changes(belief: suspect.Belief, **declared: Any) -> dict[str, str]:
+    rules = desired(service(**declared))
+    (found,) = status.explain(world(slot(1, belief=belief), wanted=rules), NOW, 1)["slots"]
+    return {one["class"]: one["changes_with"] for one in found["evidence"]}
+
+
+WATCHED = {
+    "heartbeat": Heartbeat(1.0),
+    "limits": Limits(memory_bytes=500_000_000),
+    "digest": Check(CheckKind.HTTP, "/digest"),
+}
+
+
+def test_every_kind_of_evidence_says_what_would_convict_a_healthy_replica() -> None:
+    asked = {HEALTHZ.label: probe.Asked(HEALTHZ.label, goods=1, last_good_at=NOW - 0.5)}
+    healthy = suspect.Belief(asked=asked, told=heartbeat.Told(7, NOW - 0.25, 1.0), holdings=HOLDS)
+    assert changes(healthy, **WATCHED) == {
+        "probe": "3 bad in a row",
+        "heartbeat": "a beat within 3.6 s",
+        "traffic": "3 bad in a row",
+        "digest": "apart 3 rounds in a row",
+        "limit": "above 500 MB, or backlog full for 2.05 s",
+        "process": "stopped for 2.05 s",
+    }
+
+
+@pytest.mark.parametrize(
+    ("belief", "evidence", "phrase"),
+    [
+        (suspect.Belief(told=heartbeat.Told(7, NOW - 60.0, 1.0)), "heartbeat", "a beat"),
+        (suspect.Belief(process.Kernel(NOW - 1.0, NOW)), "process", "it runs again"),
+        (suspect.Belief(process.Kernel(memory_over=1), holdings=HOLDS), "limit", "below 500 MB"),
+        (suspect.Belief(holdings=replace(HOLDS, backlog_full_since_at=NOW)), "limit", "it accepts connections"),
+        (suspect.Belief(holdings=replace(HOLDS, descriptors_full=1)), "limit", "it closes descriptors"),
+        (suspect.Belief(compared=digest.Compared(apart=1)), "digest", "agrees with its peers"),
+        (suspect.Belief(stalled=OVERDUE), "stall", "answers one request"),
+    ],
+)
+def test_every_kind_of_evidence_says_what_clears_a_replica(belief: suspect.Belief, evidence: str, phrase: str) -> None:
+    assert changes(belief, **WATCHED)[evidence] == phrase
+
+
+def test_an_isolated_slot_says_what_readmits_it() -> None:
+    out = slot(1, State.ISOLATED, conviction=conviction(Sign.STATUS, NOW - 0.25))
+    asked = probe.Asked(HEALTHZ.label, goods=1, last_good_at=NOW - 0.1)
+    out.belief = replace(out.belief, asked={HEALTHZ.label: asked})
+    about, peer = (status.explain(world(out, slot(2)), NOW, number)["slots"][0] for number in (1, 2))
+    assert about["readmission"] == {
+        "evidence": "probe",
+        "endpoint": "http /healthz",
+        "hold_down_s": 0.75,
+        "good_answers": {"http /healthz": 2},
+        "sentence": "is readmitted after 2 more good answers to http /healthz, 0.8 s of hold-down",
+    }
+    assert peer["readmission"] is None
+    out.belief = replace(out.belief, asked={HEALTHZ.label: replace(asked, goods=3)})
+    [about] = status.explain(world(out, slot(2)), NOW + 1.0, 1)["slots"]
+    assert about["readmission"]["sentence"] == "is readmitted at the next look"
 
 
 def test_a_worker_has_no_traffic_to_explain() -> None:

@@ -45,6 +45,8 @@ def _slot(slot: Document) -> Iterator[RenderableType]:
         yield _indented(Text.assemble(("facts  ", _DIM), facts), 2)
     evidence = slot.get("evidence") or ()
     yield _indented(_evidence(evidence) if evidence else Text("no evidence against it", _DIM), 2)
+    if slot.get("readmission"):
+        yield _indented(Text.assemble(("readmission  ", _DIM), _safe(slot["readmission"].get("sentence"))), 2)
     if slot.get("capsule"):
         yield from _capsule(slot["capsule"])
     if slot.get("next_look_s") is not None:
@@ -78,7 +80,7 @@ def _evidence(evidence: Any) -> Table:
         table.add_column(title, no_wrap=True)
     table.add_column("SCORE / THRESHOLD", no_wrap=True)
     table.add_column("Q0", no_wrap=True)
-    table.add_column("CONVICTS", no_wrap=True)
+    table.add_column("CHANGES WITH", overflow="fold")
     table.add_column("WHY", overflow="fold")
     for one in evidence:
         score, threshold = one.get("score"), one.get("threshold")
@@ -86,11 +88,11 @@ def _evidence(evidence: Any) -> Table:
         colour = "magenta" if share is None else "red" if share >= 1 else "yellow" if share >= 0.25 else "green"
         figures = "unknown" if share is None else f"{score:.1f} / {threshold:.1f}"
         meter = Text.assemble((terminal.bar(share), colour), f" {figures}")
-        q0, bad = one.get("q0"), one.get("bad_to_convict")
+        q0 = one.get("q0")
         expected = f"{q0:.1%}" if q0 is not None else "-"
-        convicts = f"{bad} bad in a row" if bad is not None else "-"
+        changes = _safe(one.get("changes_with") or "-")
         why = _safe(one.get("sentence") or "")
-        table.add_row(str(one.get("class")), _safe(one.get("endpoint") or "-"), meter, expected, convicts, why)
+        table.add_row(str(one.get("class")), _safe(one.get("endpoint") or "-"), meter, expected, changes, why)
     return table
 
 

@@ -60,7 +60,10 @@ when nothing was deployed yet. What is not known is shown as unknown.""",
 The lines of a service are preceded by their slot, those of a slot are printed as they are. With `--json`, one JSON
 document on each line.""",
     "explain": """\
-Each piece of evidence is shown with its score and the threshold; a full bar convicts. `last failure` is the capsule
+Each piece of evidence is shown with its score and the threshold; a full bar convicts. `CHANGES WITH` is the observation
+that would change the verdict: what would convict while nothing is wrong, and what clears it otherwise. `readmission` of
+an isolated slot says what readmits it: good answers, other evidence, and the hold-down that is left; in `--json` as
+`good_answers` (check to number) and `hold_down_s`. `last failure` is the capsule
 that is kept from the replica that failed last: how it ended, its last lines, the answer that the failing check got.""",
     "deploy": """\
 A release is made of the file as it is now, and let in by the strategy that `[service.X.deploy]` declares. The daemon

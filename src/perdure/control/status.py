@@ -6,7 +6,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from perdure.control import keepsakes, rollback_documents, rollout_documents
+from perdure.control import keepsakes, outlook, rollback_documents, rollout_documents
 from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import digest, probe, sampled, stall, suspect, traffic
 from perdure.model.evidence import MEASURED, EvidenceClass
@@ -250,11 +250,13 @@ def _explained(service: ServiceState, slot: SlotState, now: float) -> dict[str, 
                 "threshold": round(one.limit, 2),
                 "q0": round(one.expected_share, 4) if one.expected_share is not None else None,
                 "bad_to_convict": one.bad_to_convict,
+                "changes_with": outlook.changes_with(service, slot, one, now),
                 "sentence": _evidence(service, slot, one, now),
             }
             for one in found
             if carried or one.evidence not in MEASURED
         ],
+        "readmission": outlook.readmission(service, slot, now),
         "capsule": _capsule(slot),
     }
 

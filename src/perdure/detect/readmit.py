@@ -5,11 +5,12 @@ times; one isolated for silence must send heartbeats; one isolated for failed re
 only be tried again after the hold-down, on half the usual suspicion. Each relapse doubles the hold-down.
 """
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
-from perdure.detect import cusum, digest, heartbeat, peers, sampled, stall, suspect, traffic
+from perdure.detect import cusum, digest, heartbeat, peers, probe, sampled, stall, suspect, traffic
 from perdure.model.evidence import MEASURED, EvidenceClass
-from perdure.model.verdict import Conviction, Sign
+from perdure.model.verdict import Conviction, Sign, Verdict
 
 GOODS_NEEDED = 3
 HOLD_DOWN_S = 1.0
@@ -23,33 +24,46 @@ def hold_down_s(conviction: Conviction, relapses: int) -> float:
     return min(HOLD_DOWN_S_MAX, first_s * 2.0 ** min(relapses, 10))
 
 
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """What still keeps an isolated replica out."""
+
+    hold_down_s: float
+    goods: Mapping[str, int]
+    """Check -> how many good answers more it takes."""
+    evidence: str = ""
+    """What else the evidence that convicted must show; empty: nothing."""
+    verdict: Verdict | None = None
+    """What convicts it now, whatever convicted it before."""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing keeps it out any more."""
+        return self.hold_down_s <= 0.0 and not self.goods and not self.evidence and self.verdict is None
+
+
+def remaining(
+    belief: suspect.Belief, conviction: Conviction, relapses: int, now: float, rules: suspect.Policy
+) -> Remaining:
+    """What must come before the replica is readmitted."""
+    probed, limited = conviction.evidence is EvidenceClass.PROBE, conviction.sign is Sign.MEMORY
+    asked = [conviction.endpoint] if probed and conviction.endpoint in rules.probe_limits else [*rules.probe_limits]
+    if limited or conviction.evidence is EvidenceClass.HEARTBEAT:
+        asked = []
+    missing = {label: _goods_missing(belief.asked.get(label), conviction) for label in asked}
+    return Remaining(
+        max(0.0, conviction.at + hold_down_s(conviction, relapses) - now),
+        {label: number for label, number in missing.items() if number},
+        _unturned(belief, conviction, now, rules),
+        suspect.judge(_without_traffic(belief), now, rules),
+    )
+
+
 def acquits(belief: suspect.Belief, conviction: Conviction, relapses: int, now: float, rules: suspect.Policy) -> bool:
     """Whether the hold-down is over, the convicting evidence has turned, and no other class convicts."""
     if now < conviction.at + hold_down_s(conviction, relapses):
         return False
-    if suspect.judge(_without_traffic(belief), now, rules) is not None:
-        return False
-    answered = all(_answers(belief, label, conviction) for label in rules.probe_limits)
-    match conviction.evidence:
-        case EvidenceClass.PROBE if conviction.endpoint in rules.probe_limits:
-            return _answers(belief, conviction.endpoint, conviction)
-        case EvidenceClass.HEARTBEAT:
-            every = rules.service.heartbeat
-            late = every is None or now > heartbeat.expected_by(belief.told, every.every_s)
-            return belief.told.last_at > conviction.at and not late
-        case EvidenceClass.LIMIT if conviction.sign is Sign.BACKLOG:
-            return answered and belief.holdings.backlog_full_since_at is None
-        case EvidenceClass.LIMIT if conviction.sign is Sign.DESCRIPTORS:
-            return answered and belief.holdings.descriptors_full == 0
-        case EvidenceClass.LIMIT:
-            unlimited = rules.service.limits.memory_bytes is None
-            return unlimited or (belief.kernel.memory_bytes is not None and belief.kernel.memory_over == 0)
-        case EvidenceClass.DIGEST:
-            return answered and (rules.service.digest is None or belief.compared.agreed >= digest.ROUNDS)
-        case EvidenceClass.PROCESS:
-            return answered and belief.kernel.stopped_since_at is None and belief.kernel.blocked_since_at is None
-        case _:
-            return answered
+    return remaining(belief, conviction, relapses, now, rules).over
 
 
 def on_trial(belief: suspect.Belief, conviction: Conviction, now: float, rules: suspect.Policy) -> suspect.Belief:
@@ -72,9 +86,30 @@ def _without_traffic(belief: suspect.Belief) -> suspect.Belief:
     return replace(belief, seen=seen, endpoints=sampled.without_scores(belief.endpoints), stalled=stall.Stall())
 
 
-def _answers(belief: suspect.Belief, label: str, conviction: Conviction) -> bool:
-    """Whether a check is answered well, several times, and still after the conviction."""
-    asked = belief.asked.get(label)
-    if asked is None or asked.goods < GOODS_NEEDED or asked.last_good_at is None:
-        return False
-    return asked.last_good_at >= conviction.at
+def _goods_missing(asked: probe.Asked | None, conviction: Conviction) -> int:
+    """How many good answers more a check must get: several in a row, and the last one after the conviction."""
+    if asked is None:
+        return GOODS_NEEDED
+    since = asked.last_good_at is not None and asked.last_good_at >= conviction.at
+    return max(GOODS_NEEDED - asked.goods, 0 if since else 1)
+
+
+def _unturned(belief: suspect.Belief, conviction: Conviction, now: float, rules: suspect.Policy) -> str:
+    """What the evidence that convicted must show beside good answers; empty when it does."""
+    kernel, limit = belief.kernel, rules.service.limits.memory_bytes
+    match conviction.evidence:
+        case EvidenceClass.HEARTBEAT:
+            every = rules.service.heartbeat
+            late = every is None or now > heartbeat.expected_by(belief.told, every.every_s)
+            return "a heartbeat" if late or belief.told.last_at <= conviction.at else ""
+        case EvidenceClass.LIMIT if conviction.sign is Sign.BACKLOG:
+            return "room in its backlog" if belief.holdings.backlog_full_since_at is not None else ""
+        case EvidenceClass.LIMIT if conviction.sign is Sign.DESCRIPTORS:
+            return "free descriptors" if belief.holdings.descriptors_full else ""
+        case EvidenceClass.LIMIT if limit is not None and (kernel.memory_bytes is None or kernel.memory_over):
+            return f"less than {limit / 1e6:.0f} MB of memory"
+        case EvidenceClass.DIGEST if rules.service.digest is not None and belief.compared.agreed < digest.ROUNDS:
+            return f"agreement with its peers (rounds left: {digest.ROUNDS - belief.compared.agreed})"
+        case EvidenceClass.PROCESS if kernel.stopped_since_at is not None or kernel.blocked_since_at is not None:
+            return "that its process runs"
+    return ""
