@@ -321,6 +321,8 @@ async def test_a_daemon_without_descriptors_blames_itself(probers: Probers, chec
                     break
             with pytest.raises(UnavailableError, match="Too many open files"):
                 await ask(probers, server.port, check=check)
+            with pytest.raises(UnavailableError, match="Too many open files"):
+                await probers.echo(1.0)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             for descriptor in opened:

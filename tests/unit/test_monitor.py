@@ -1,74 +1,106 @@
-"""What the monitor looks at: of whom the memory is measured, and whether the kernel killed for it."""
+"""A monitor that cannot ask says so once, and asks again in time; it is not taken for one that did not run."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
-import pytest
-from facts import desired, replica, service
+from facts import HEALTHZ, desired, replica, service
 
 from perdure.control.monitor import Monitor
 from perdure.control.world import ServiceState, SlotState, World
-from perdure.detect import oom, suspect
-from perdure.model.deploy import Strategy
-from perdure.model.evidence import Sighted
-from perdure.model.release import Arm, Rollout
-from perdure.model.replica import Process, Slot
-from perdure.model.service import Limits
-from perdure.ports.runner import Sight
+from perdure.detect import self_health, suspect
+from perdure.model.check import Check
+from perdure.model.errors import UnavailableError
+from perdure.model.evidence import Outcome
+from perdure.ports.prober import Answer, Target
 
 
-class Looked(Exception):
-    """The first look is over."""
+@dataclass
+class Machine:
+    """Virtual time up to `until_at`, and questions that cannot be asked from 100 s to `hindered_until_at`."""
 
-
-class Clock:
-    """Of a clock the present; whoever waits has done its first look."""
+    until_at: float
+    hindered_until_at: float = 0.0
+    at: float = 100.0
+    asked_at: list[float] = field(default_factory=list)
+    tick: Callable[[], None] = lambda: None
 
     def now(self) -> float:
-        return 100.0
+        return self.at
 
     async def sleep_until(self, at: float) -> None:
-        raise Looked
+        if at > self.until_at:
+            raise asyncio.CancelledError
+        while self.at < at:
+            self.at = min(at, self.at + self_health.TICK_S)
+            self.tick()
+
+    async def echo(self, timeout_s: float) -> bool:
+        self._ask()
+        return True
+
+    async def probe(self, check: Check, target: Target, timeout_s: float, twice: bool = False) -> Answer:
+        self._ask()
+        return Answer(Outcome.GOOD)
+
+    def _ask(self) -> None:
+        self.asked_at.append(self.at)
+        if self.at < self.hindered_until_at:
+            raise UnavailableError("too many open files", "raise the limit")
 
 
-class Runner:
-    """Of a runner what a look asks: all run, and hold as many bytes as their pid says."""
+class Watched:
+    """A monitor of one replica on such a machine, and what it told."""
 
-    def sight(self, process: Process, descriptors: bool = False) -> Sight:
-        return Sight("S")
+    def __init__(self, machine: Machine) -> None:
+        self.machine: Any = machine
+        self.told: list[str] = []
+        self.pauses: list[self_health.Pause] = []
+        declared = service(replicas=1)
+        self.slot = SlotState(replica(1).slot, replica(1))
+        self.service = ServiceState(desired(declared), suspect.policy(declared), {1: self.slot})
+        nothing: Any = None
+        self.monitor = Monitor(
+            self.machine,
+            self.machine,
+            nothing,
+            nothing,
+            World({"web": self.service}),
+            lambda evidence: None,
+            self.pauses.append,
+            lambda slot: (),
+            self_health.Wakefulness(machine.at),
+            on_hindered=lambda error: self.told.append(f"{self.machine.at:g} {error.sentence if error else 'over'}"),
+        )
 
-    def group_memory(self, processes: Sequence[Process]) -> Sequence[int]:
-        return [process.pid for process in processes]
+    def listen(self) -> None:
+        with suppress(asyncio.CancelledError):
+            asyncio.run(self.monitor.listen())
 
-
-class Host:
-    """Nobody waits to be accepted, and the kernel has killed three."""
-
-    def backlogs(self) -> dict[int, tuple[int, int]]:
-        return {}
-
-    def oom_kills(self) -> int:
-        return 3
-
-
-async def looked(world: World) -> list[Sighted]:
-    found: list[Any] = []
-    parts: Any = (Clock(), None, Runner(), Host(), world, found.append)
-    monitor = Monitor(*parts, lambda pause: None, lambda slot: ())
-    with pytest.raises(Looked):
-        await monitor.look()
-    return [one for one in found if isinstance(one, Sighted)]
-
-
-async def test_the_memory_of_a_replica_is_measured_when_its_own_release_limits_it() -> None:
-    old, new = service(replicas=1), service(replicas=1, limits=Limits(memory_bytes=1_000_000))
-    rollout = Rollout(1, Arm("web@1", old, (1,)), Arm("web@2", new, (2,)), Strategy.CANARY, (), 1)
-    slots = {1: SlotState(Slot("web", 1), replica(1)), 2: SlotState(Slot("web", 2), replica(2, release="web@2"))}
-    known = ServiceState(desired(old, rollout=rollout), suspect.policy(old), slots)
-    assert await looked(World({"web": known})) == [Sighted("web/2#1", 100.0, "S", 1002)]
+    def ask(self) -> None:
+        with suppress(asyncio.CancelledError):
+            asyncio.run(self.monitor._ask(self.service, self.slot, HEALTHZ))
 
 
-async def test_that_the_kernel_killed_for_memory_is_seen_whoever_it_was() -> None:
-    world = World(oom_kills=oom.Kills(2))
-    await looked(world)
-    assert world.oom_kills == oom.Kills(3, 100.0)
+def test_an_echo_that_cannot_be_asked_is_told_once_and_is_no_pause() -> None:
+    watched = Watched(Machine(until_at=140.0, hindered_until_at=120.0))
+    watched.machine.tick = watched.monitor.note_awake
+    watched.listen()
+    assert watched.pauses == []
+    assert watched.told == ["100 too many open files", "129.5 over"]
+
+
+def test_a_check_that_cannot_be_asked_is_asked_at_its_interval_and_told_once() -> None:
+    watched = Watched(Machine(until_at=110.0, hindered_until_at=200.0))
+    watched.ask()
+    assert 9 <= len(watched.machine.asked_at) <= 11
+    assert [one.split(" ", 1)[1] for one in watched.told] == ["too many open files"]
+
+
+def test_a_check_with_a_long_interval_is_waited_for_before_it_is_over() -> None:
+    hindrance = self_health.hindered(100.0)
+    assert not self_health.asks_again(hindrance, 109.9, 1.0) and self_health.asks_again(hindrance, 110.0, 1.0)
+    assert not self_health.asks_again(hindrance, 159.9, 30.0) and self_health.asks_again(hindrance, 160.0, 30.0)
+    assert not self_health.asks_again(self_health.Hindrance(), 160.0, 1.0)

@@ -1,5 +1,6 @@
 """What observations become: evidence about the right replica, the retry budget, and news for the loop."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from perdure.control.world import ServiceState, SlotState, Totals, World, answer
 from perdure.detect import cusum, deadly, suspect
 from perdure.detect.self_health import Pause
 from perdure.model.check import Check, CheckKind
+from perdure.model.errors import UnavailableError
 from perdure.model.evidence import Outcome, Probed, Sighted
 from perdure.model.replica import Process, Slot, State
 from perdure.model.service import Limits, Mode
@@ -177,6 +179,12 @@ def test_a_pause_of_the_monitor_shifts_what_is_open_and_is_told() -> None:
     assert slot.verdict_since_at == 14.0
     assert slot.replica is not None and slot.replica.since_at == 10.0
     assert starting.told.all == [("A10", "daemon", {"pause_s": 10.0})]
+
+
+def test_that_nobody_can_be_asked_is_told_and_that_it_is_over(seen: Seen) -> None:
+    seen.observer.on_hindered(UnavailableError("no descriptors", "raise the limit"))
+    seen.observer.on_hindered(None)
+    assert seen.told.all == [("A12", "daemon", {"hint": "raise the limit"}), ("A13", "daemon", {})]
 
 
 def test_nothing_is_tried_again_while_a_request_seems_to_end_replicas(seen: Seen) -> None:

@@ -87,6 +87,7 @@ def agent(parts: Parts, ports: range, surroundings: Surroundings) -> Agent:
         environment,
     )
     observer.on_overdue = monitor.confirm
+    monitor.on_hindered = observer.on_hindered
     made = Agent(
         parts.clock,
         parts.runner,

@@ -1,15 +1,13 @@
 """The monitor asks: one task for each check of each replica, and one each for the kernel's view and the monitor itself.
 
 It decides nothing; what to ask next and how soon comes from `detect.probe`, and every result goes to the agent's
-inbox as evidence. Results that span a pause of the monitor itself are void and asked again at once
-(`detect.self_health`).
+inbox as evidence. Results that span a pause of the monitor itself are void and asked again at once; what the daemon
+cannot ask is told, and asked again in time (`detect.self_health`).
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
-
-import structlog
 
 from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import confirm, oom, probe, self_health
@@ -33,8 +31,6 @@ CONFIRMATIONS = 4
 """Questions of a second each before it is given up, or begun anew."""
 ANY_STATUS = tuple(range(100, 600))
 
-log = structlog.get_logger()
-
 
 @dataclass(frozen=True, slots=True)
 class Asking:
@@ -47,7 +43,9 @@ class Asking:
 
 @dataclass(slots=True)
 class Monitor:
-    """Watches the replicas of a world; `on_evidence` gets probes and sights, `on_pause` the monitor's own pauses."""
+    """Watches the replicas of a world; `on_evidence` gets probes and sights, `on_pause` the monitor's own pauses,
+    `on_hindered` why it cannot ask, and None when it can again.
+    """
 
     clock: Clock
     prober: Prober
@@ -58,6 +56,8 @@ class Monitor:
     on_pause: Callable[[self_health.Pause], None]
     environment: Callable[[SlotState], tuple[tuple[str, str], ...]]
     awake: self_health.Wakefulness = field(default_factory=lambda: self_health.Wakefulness(0.0))
+    hindrance: self_health.Hindrance = field(default_factory=self_health.Hindrance)
+    on_hindered: Callable[[UnavailableError | None], None] = lambda error: None
     _tasks: dict[str, list[asyncio.Task[None]]] = field(default_factory=dict)
     _bursts: set[asyncio.Task[None]] = field(default_factory=set)
     _looks: int = 0
@@ -119,13 +119,30 @@ class Monitor:
     async def listen(self) -> None:
         """Ask the monitor itself twice a second, for ever: a late answer means that it could not see."""
         while True:
-            asked_at = self.clock.now()
-            heard = await self.prober.echo(self_health.ECHO_TIMEOUT_S)
-            self.note_awake()
-            self.awake, pause = self_health.note_echo(self.awake, asked_at, self.clock.now(), heard)
-            if pause is not None:
-                self.on_pause(pause)
+            await self._listen()
             await self.clock.sleep_until(self.clock.now() + self_health.ECHO_EVERY_S)
+
+    async def _listen(self) -> None:
+        asked_at = self.clock.now()
+        try:
+            heard = await self.prober.echo(self_health.ECHO_TIMEOUT_S)
+        except UnavailableError as error:
+            self._hindered(error)
+            return
+        self.note_awake()
+        self.awake, pause = self_health.note_echo(self.awake, asked_at, self.clock.now(), heard)
+        if pause is not None:
+            self.on_pause(pause)
+        checks = (check for service in self.world.services.values() for check in service.rules.service.asked)
+        every_s = max((check.interval_s for check in checks), default=0.0)
+        if heard and self_health.asks_again(self.hindrance, self.clock.now(), every_s):
+            self.hindrance = self_health.Hindrance()
+            self.on_hindered(None)
+
+    def _hindered(self, error: UnavailableError) -> None:
+        before, self.hindrance = self.hindrance, self_health.hindered(self.clock.now())
+        if not before.lasts:
+            self.on_hindered(error)
 
     async def look(self) -> None:
         """Look at every process four times a second, at backlogs twice, and at memory every two seconds, for ever."""
@@ -198,7 +215,8 @@ class Monitor:
                 self._ask_peers(service, slot, check)
             starting = slot.replica.state is State.STARTING
             since_start_s = started_at - slot.replica.since_at
-            pause_s = VOID_AGAIN_S if void else probe.interval_s(check, asked, starting, since_start_s)
+            at_once = void and self.hindrance.last_at < started_at
+            pause_s = VOID_AGAIN_S if at_once else probe.interval_s(check, asked, starting, since_start_s)
             at = max(started_at + pause_s, self.clock.now() + probe.SPACING_S_MIN)
 
     async def _confirm(self, service: ServiceState, slot: SlotState, check: Check, replica: str) -> None:
@@ -251,7 +269,7 @@ class Monitor:
             answer = await self.prober.probe(check, target, timeout_s, twice)
         except UnavailableError as error:
             # This daemon could not ask; that says nothing of the replica, so nothing is handed in.
-            log.warning("a replica could not be asked", replica=replica.name, cause=error.sentence)
+            self._hindered(error)
             return None
         self.note_awake()
         ended_at = self.clock.now()
@@ -260,7 +278,7 @@ class Monitor:
         return Asking(started_at, ended_at, answer)
 
     async def _probe(self, service: ServiceState, slot: SlotState, check: Check, timeout_s: float) -> bool:
-        """Ask once and hand in the result; True when it is void because the monitor itself paused meanwhile."""
+        """Ask once and hand in the result; True when it is void: the monitor paused meanwhile, or could not ask."""
         replica = slot.replica
         if replica is None or replica.state not in LIVE:
             return False

@@ -12,6 +12,7 @@ from perdure.control.tell import Tell
 from perdure.control.world import ServiceState, SlotState, Totals, World, asked_every_s
 from perdure.detect import limits, peers, self_health, stall, suspect, traffic, vantage
 from perdure.model.check import CheckKind
+from perdure.model.errors import UnavailableError
 from perdure.model.event import Fact, Severity
 from perdure.model.evidence import Beat, Held, Outcome, Probed, Served, Sighted
 from perdure.model.replica import Slot, State
@@ -86,6 +87,14 @@ class Observer:
             return
         sentence = f"Perdure itself did not run for {pause.length_s:.1f} s; deadlines are shifted, samples are void"
         self.tell("A10", "daemon", sentence, Severity.WARNING, {"pause_s": round(pause.length_s, 3)})
+
+    def on_hindered(self, error: UnavailableError | None) -> None:
+        """The daemon itself cannot ask its questions, or None: it can again."""
+        if error is None:
+            self.tell("A13", "daemon", "replicas can be asked again")
+            return
+        sentence = f"replicas cannot all be asked: {error.sentence}; they are judged by what else is seen of them"
+        self.tell("A12", "daemon", sentence, Severity.ALARM, {"hint": error.hint})
 
     def on_reading(self, reading: Reading) -> None:
         """What HAProxy reports: evidence about each replica, the retry budget, and what is still in flight."""

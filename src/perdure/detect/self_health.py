@@ -5,8 +5,12 @@ everybody. So it notes an instant ten times a second; a gap between two notes is
 asks itself over the same loopback as it asks the replicas: a late answer is a pause as well, though the clock went on.
 Observations that span a pause are void, and every open silence is shifted by its length. There is no blind window
 afterwards: the next observation counts again.
+
+A question that the daemon cannot ask, for it has no descriptor left, is no pause: there is no answer to be late, and
+what else is seen (HAProxy's log, the kernel, heartbeats) counts as ever.
 """
 
+import math
 from dataclasses import dataclass
 
 TICK_S = 0.1
@@ -15,6 +19,8 @@ PAUSE_S = 0.3
 ECHO_EVERY_S = 0.5
 ECHO_TIMEOUT_S = 1.0
 KEPT = 8
+ASKS_AGAIN_S = 10.0
+"""Whoever has no descriptors gets one now and then: only after so long without a failure it can ask again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,25 @@ class Wakefulness:
 
     noted_at: float
     pauses: tuple[Pause, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hindrance:
+    """That the monitor cannot ask, for the daemon lacks what it takes (descriptors, memory, processes)."""
+
+    lasts: bool = False
+    last_at: float = -math.inf
+    """When a question could not be asked last."""
+
+
+def hindered(at: float) -> Hindrance:
+    """A question could not be asked."""
+    return Hindrance(lasts=True, last_at=at)
+
+
+def asks_again(hindrance: Hindrance, now: float, every_s: float) -> bool:
+    """Whether a hindrance is over; `every_s` is the longest interval between two questions of one kind."""
+    return hindrance.lasts and now - hindrance.last_at >= max(ASKS_AGAIN_S, 2.0 * every_s)
 
 
 def note(awake: Wakefulness, now: float) -> tuple[Wakefulness, Pause | None]:

@@ -35,7 +35,9 @@ class Answer:
 
 
 class Prober(Protocol):
-    """Every failure of the target is an Answer; only bugs raise."""
+    """Every failure of the target is an Answer. Raises UnavailableError when this daemon has nothing to ask with
+    (descriptors, memory, processes); otherwise only bugs raise.
+    """
 
     async def probe(self, check: Check, target: Target, timeout_s: float, twice: bool = False) -> Answer:
         """Ask once, on a new connection, and return within `timeout_s`; `twice`: then once more on the same connection,
@@ -43,7 +45,10 @@ class Prober(Protocol):
         """
 
     async def echo(self, timeout_s: float) -> bool:
-        """Ask this daemon itself, over the same loopback; whether it answered within `timeout_s`."""
+        """Ask this daemon itself, over the same loopback; whether it answered within `timeout_s`.
+
+        Raises UnavailableError as `probe` does: that it was not asked says nothing of the loopback.
+        """
 
     async def close(self) -> None:
         """Close pooled connections and end what is left of command checks."""

@@ -7,6 +7,8 @@ nothing of the replica (`detect.self_health`). `Probers` calls it.
 import asyncio
 from contextlib import suppress
 
+from perdure.adapters.prober import failure
+
 HOST = "127.0.0.1"
 WORD = b"perdure\n"
 
@@ -18,7 +20,10 @@ class Echo:
         self._server: asyncio.Server | None = None
 
     async def ask(self, timeout_s: float) -> bool:
-        """Connect, send a word, and read it back; False when that fails for whatever reason."""
+        """Connect, send a word, and read it back; False when that fails.
+
+        Raises UnavailableError when this daemon has no descriptor to do it with.
+        """
         try:
             async with asyncio.timeout(timeout_s):
                 if self._server is None:
@@ -30,7 +35,8 @@ class Echo:
                     return await reader.readline() == WORD
                 finally:
                     writer.close()
-        except (TimeoutError, OSError):
+        except OSError as error:
+            failure.raise_if_own(error)
             return False
 
     async def close(self) -> None:
