@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from bench import detectors
 from bench.detectors import priced, published, quality, traces
 from bench.detectors.traces import Arrival, Trace
 from bench.processes import BenchError
@@ -59,6 +60,17 @@ def test_mistakes_are_counted_with_their_length() -> None:
     assert judged.mistakes == 2
     assert judged.mistaken_s == pytest.approx(0.5 + 1.5)
     assert judged.detection_s == pytest.approx(1.6)
+
+
+def test_the_table_says_how_often_how_much_of_the_time_and_for_how_long_a_detector_was_mistaken(tmp_path: Path) -> None:
+    beats = [number for number in range(140) if number not in {110, 120, 121}]
+    rows = "".join(f"{number},{number},{number + 0.1}\n" for number in beats)
+    (tmp_path / "one.csv").write_text(f"sequence,sent_s,arrived_s\n{rows}")
+    report = detectors.run(tmp_path)
+    assert report.title.endswith("mistakes an hour / accuracy / mean mistake")
+    cells = {row[0]: dict(zip(report.columns, row, strict=True)) for row in report.rows}
+    assert cells["held out, 1000 ms, 0.5"]["Chen"] == "184.6 / 94.872% / 1.00 s"
+    assert cells["held out, 1000 ms, 5"]["Chen"] == "0.0 / 100.000% / -"
 
 
 def test_every_detector_is_compared_at_the_same_mean_detection_time() -> None:
