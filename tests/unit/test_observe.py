@@ -7,7 +7,7 @@ import pytest
 from facts import HEALTHZ, desired, replica, service
 from heard import Heard
 
-from perdure.control import crowding
+from perdure.control import crowding, world
 from perdure.control.conditions import deadly_request
 from perdure.control.observe import Observer
 from perdure.control.world import ServiceState, SlotState, Totals, World, answered
@@ -179,6 +179,26 @@ def test_a_pause_of_the_monitor_shifts_what_is_open_and_is_told() -> None:
     assert slot.verdict_since_at == 14.0
     assert slot.replica is not None and slot.replica.since_at == 10.0
     assert starting.told.all == [("A10", "daemon", {"pause_s": 10.0})]
+
+
+def idle_s(seen: Seen) -> list[float | None]:
+    return [one.idle_s for one in world.standings(seen.service, seen.service.backend_at)]
+
+
+def test_nobody_is_idle_for_the_time_in_which_nobody_counted(seen: Seen) -> None:
+    for slot in seen.service.slots.values():
+        slot.ready_at = -60.0
+    seen.read(30.0, Counters(), Counters())
+    seen.read(30.5, Counters(requests=500), Counters())
+    assert idle_s(seen) == [0.0, 0.5], "it was not counted before"
+    seen.read(31.0, Counters(requests=500), Counters(requests=500))
+    seen.observer.on_pause(Pause(31.0, 41.0))
+    seen.read(41.0, Counters(requests=900), Counters(requests=900))
+    seen.read(41.1, Counters(requests=901), Counters(requests=900))
+    assert idle_s(seen) == [0.0, pytest.approx(0.1)]
+    seen.read(61.0, Counters(), Counters(), pid=8)
+    seen.read(61.1, Counters(requests=1), Counters(), pid=8)
+    assert idle_s(seen) == [0.0, pytest.approx(0.1)], "HAProxy was away"
 
 
 def test_that_nobody_can_be_asked_is_told_and_that_it_is_over(seen: Seen) -> None:

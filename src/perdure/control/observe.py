@@ -79,7 +79,7 @@ class Observer:
                 slot.verdict_since_at += pause.length_s
             if slot.replica is not None and slot.replica.state is State.STARTING:
                 slot.replica = replace(slot.replica, since_at=slot.replica.since_at + pause.length_s)
-            service.look_at = 0.0
+            service.look_at, service.counted_by = 0.0, 0
         self._counters.clear()
         self.sampler.forget()
         self.on_paused(pause.length_s)
@@ -107,6 +107,8 @@ class Observer:
             if service is None:
                 continue
             service.backend, service.backend_at, service.lingering = backend, reading.at, reading.lingering
+            if service.counted_by != reading.pid:
+                service.counted_by, service.counted_since_at = reading.pid, reading.at
             crowded = crowding.crowded(service, backend)
             service.crowded_since_at = (service.crowded_since_at or reading.at) if crowded else None
             self._served(service, backend, reading, lines.get(service.name, ()))

@@ -153,6 +153,10 @@ class ServiceState:
     retries_off_since_at: float | None = None
     backend: Backend | None = None
     backend_at: float = 0.0
+    counted_by: int = 0
+    """The HAProxy (its pid) whose counters the next reading goes on from; 0: nobody's."""
+    counted_since_at: float = 0.0
+    """When its counters were first read, or first after a pause of the monitor."""
     lingering: frozenset[int] = frozenset()
     """Ports of replicas that a HAProxy which was replaced still talks to."""
     crowded_since_at: float | None = None
@@ -399,6 +403,5 @@ def _idle_s(service: ServiceState, slot: SlotState, now: float) -> float | None:
     rollout = service.desired.rollout
     if rollout is not None and rollout.idles(replica.release):
         return None
-    served_since_at = max(at for at in (slot.ready_at, slot.history.readmitted_at, 0.0) if at is not None)
-    seen_at = slot.belief.seen.at
-    return max(0.0, service.backend_at - max(served_since_at, seen_at if seen_at is not None else 0.0))
+    began = (slot.ready_at, slot.history.readmitted_at, slot.belief.seen.at, service.counted_since_at)
+    return max(0.0, service.backend_at - max(at for at in began if at is not None))
