@@ -200,6 +200,7 @@ class Executor:
             verdict = slot.verdict
             assert verdict is not None
             slot.conviction = Conviction(verdict.evidence, verdict.sign, verdict.endpoint, now, verdict.sentence)
+            slot.verdict_since_at = now
             slot.history = restart.convicted(slot.history, now)
         elif event is Event.READMITTED:
             if slot.conviction is not None:

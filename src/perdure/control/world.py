@@ -65,6 +65,7 @@ class SlotState:
     belief: suspect.Belief = field(default_factory=suspect.Belief)
     verdict: Verdict | None = None
     verdict_since_at: float | None = None
+    """Since when there has been a verdict of this sign; of an isolated replica, since its conviction."""
     conviction: Conviction | None = None
     history: History = field(default_factory=History)
     capsule: Capsule | None = None
@@ -254,11 +255,15 @@ def standings(service: ServiceState, now: float) -> tuple[Standing, ...]:
 
 
 def _judged(service: ServiceState, slot: SlotState, peered: suspect.Peered, now: float) -> Verdict | None:
-    """The verdict on a slot's replica now; remembers since when there has been one."""
+    """The verdict on a slot's replica now; remembers since when there has been one. Who is isolated has a verdict only
+    now and then if a check fails every other time, and not always of one sign: that begins nothing anew.
+    """
     replica = slot.replica
     convictable = replica is not None and replica.state not in (State.STOPPING, State.STOPPED)
     verdict = suspect.judge(slot.belief, now, service.rules_of(slot), peered) if convictable else None
-    if verdict is None:
+    if slot.conviction is not None and replica is not None and replica.state is State.ISOLATED:
+        slot.verdict_since_at = slot.conviction.at if slot.verdict_since_at is None else slot.verdict_since_at
+    elif verdict is None:
         slot.verdict_since_at = None
     elif slot.verdict_since_at is None or slot.verdict is None or slot.verdict.sign is not verdict.sign:
         slot.verdict_since_at = now

@@ -156,6 +156,7 @@ class Standing:
     history: History = field(default_factory=History)
     verdict: Verdict | None = None
     verdict_since_at: float | None = None
+    """Since when there has been one of this sign; of an isolated replica, since its conviction."""
     hint: Sign | None = None
     """What its last bad answer looked like, when that is too little for a verdict."""
     hears_s: float = math.inf

@@ -1,0 +1,50 @@
+"""What is remembered of a slot between two turns: since when there has been a verdict on its replica."""
+
+import pytest
+from facts import HEALTHZ, conviction, desired, replica, service
+
+from perdure.control import world
+from perdure.control.world import ServiceState, SlotState
+from perdure.detect import suspect
+from perdure.model.evidence import Outcome, Probed
+from perdure.model.replica import Slot, State
+from perdure.model.verdict import Sign
+
+RULES = suspect.policy(service())
+CONVICTED_AT = 5.0
+
+
+def asked(slot: SlotState, at: float, *outcomes: Outcome) -> None:
+    """Ask its check in a row, and take a look."""
+    for number, outcome in enumerate(outcomes):
+        begun_at = at + number / 10
+        probed = Probed("web/1#1", HEALTHZ.label, begun_at, begun_at + 0.01, outcome)
+        slot.belief = suspect.observe(slot.belief, probed, RULES)
+    world.judged(ServiceState(desired(), RULES, {1: slot}), slot, at + 1.0)
+
+
+@pytest.mark.parametrize("others", [Outcome.STATUS, Outcome.REFUSED])
+def test_an_isolated_replica_whose_check_fails_every_other_time_is_not_given_its_time_anew(others: Outcome) -> None:
+    slot = SlotState(Slot("web", 1), replica(1, State.ISOLATED), conviction=conviction(Sign.STATUS, CONVICTED_AT))
+    asked(slot, 10.0, Outcome.STATUS, Outcome.STATUS, Outcome.STATUS, Outcome.GOOD)
+    assert (slot.verdict, slot.verdict_since_at) == (None, CONVICTED_AT)
+    asked(slot, 20.0, others)
+    assert slot.verdict is not None and slot.verdict_since_at == CONVICTED_AT
+
+
+def test_a_pause_of_the_monitor_is_given_back_to_an_isolated_replica() -> None:
+    slot = SlotState(Slot("web", 1), replica(1, State.ISOLATED), conviction=conviction(Sign.STATUS, CONVICTED_AT))
+    slot.verdict_since_at = CONVICTED_AT + 60.0
+    asked(slot, 70.0, Outcome.STATUS, Outcome.STATUS, Outcome.STATUS)
+    assert slot.verdict_since_at == CONVICTED_AT + 60.0
+
+
+@pytest.mark.parametrize("others", [Outcome.STATUS, Outcome.REFUSED])
+def test_while_it_serves_a_good_answer_or_another_sign_begins_anew(others: Outcome) -> None:
+    slot = SlotState(Slot("web", 1), replica(1))
+    asked(slot, 10.0, Outcome.STATUS, Outcome.STATUS, Outcome.STATUS)
+    assert slot.verdict_since_at == 11.0
+    asked(slot, 20.0, Outcome.GOOD)
+    assert slot.verdict_since_at is None
+    asked(slot, 30.0, others)
+    assert slot.verdict_since_at == 31.0
