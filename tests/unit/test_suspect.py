@@ -1,6 +1,7 @@
 """Adding the evidence up: which class convicts, when two halves make a whole, and what time alone can complete."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -8,10 +9,10 @@ from facts import HEALTHZ, service
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perdure.detect import cusum, heartbeat, process, suspect, traffic
+from perdure.detect import cusum, digest, heartbeat, process, suspect, traffic, vantage
 from perdure.detect.suspect import Belief
-from perdure.model.check import CONFIRMING, Check, CheckKind
-from perdure.model.evidence import Beat, EvidenceClass, Outcome, Probed, Sighted
+from perdure.model.check import CONFIRMING, Check, CheckKind, CheckRole
+from perdure.model.evidence import Beat, EvidenceClass, Held, Outcome, Probed, Sighted
 from perdure.model.service import Heartbeat, Limits
 from perdure.model.verdict import Sign
 
@@ -25,7 +26,7 @@ def probed(outcome: Outcome, started_at: float, took_s: float = 0.01, check: str
     return Probed(NAME, check, started_at, started_at + took_s, outcome)
 
 
-def believed(*evidence: Probed | Sighted | Beat, rules: suspect.Policy = RULES) -> Belief:
+def believed(*evidence: Probed | Sighted | Held | Beat, rules: suspect.Policy = RULES) -> Belief:
     belief = Belief()
     for one in evidence:
         belief = suspect.observe(belief, one, rules)
@@ -191,3 +192,43 @@ def test_a_pause_of_the_monitor_postpones_every_silence_by_its_length(pause_s: f
 def test_a_look_that_finds_nothing_new_leaves_the_belief_as_it_was() -> None:
     belief = Belief()
     assert suspect.observe(belief, Sighted(NAME, 5.0, "S"), RULES) is belief
+
+
+SILENT = [probed(Outcome.TIMEOUT, at, 1.0) for at in (10.0, 11.0, 11.1)]
+FULL = [Held(NAME, 10.0 + number / 4, 9, 8) for number in range(10)]
+
+
+def test_who_answers_nobody_hangs_though_its_backlog_is_full() -> None:
+    stuck = believed(*SILENT, *FULL)
+    hangs, full = suspect.judge(stuck, 12.3, RULES), suspect.judge(believed(*FULL), 12.3, RULES)
+    assert hangs is not None and hangs.sign is Sign.HANG
+    assert full is not None and full.sign is Sign.BACKLOG
+
+
+@pytest.mark.parametrize(
+    ("answers", "silence_counts"),
+    [
+        (vantage.Answers(9, ((9.5, 0, 4), (10.5, 3, 4), (12.0, 9, 4))), True),  # it goes on answering: overload
+        (vantage.Answers(), False),  # it may be the monitor's own path
+    ],
+)
+def test_a_full_backlog_stays_one_when_somebody_may_be_answered(answers: vantage.Answers, silence_counts: bool) -> None:
+    busy = replace(believed(*SILENT, *FULL), answers=answers)
+    verdict = suspect.judge(busy, 12.3, RULES, suspect.Peered(silence_counts=silence_counts))
+    assert verdict is not None and verdict.sign is Sign.BACKLOG
+
+
+def test_what_was_in_flight_before_the_silence_and_is_answered_late_makes_no_overload_of_a_hang() -> None:
+    stuck = replace(believed(*SILENT, *FULL), answers=vantage.Answers(4, ((10.5, 0, 4), (12.0, 4, 0))))
+    verdict = suspect.judge(stuck, 12.3, RULES)
+    assert verdict is not None and verdict.sign is Sign.HANG
+
+
+@pytest.mark.parametrize(
+    ("evidence", "sign"), [(SILENT, Sign.HANG), (REFUSED, Sign.REFUSED), (FULL, Sign.BACKLOG), ((), Sign.DIVERGED)]
+)
+def test_data_that_differ_hide_nothing_else(evidence: Sequence[Probed | Held], sign: Sign) -> None:
+    rules = suspect.policy(service(digest=Check(CheckKind.HTTP, "/digest", role=CheckRole.DIGEST)))
+    apart = replace(believed(*evidence, rules=rules), compared=digest.Compared(apart=digest.ROUNDS))
+    verdict = suspect.judge(apart, 12.3, rules)
+    assert verdict is not None and verdict.sign is sign

@@ -20,7 +20,7 @@ def asked(slot: SlotState, at: float, *outcomes: Outcome) -> None:
         begun_at = at + number / 10
         probed = Probed("web/1#1", HEALTHZ.label, begun_at, begun_at + 0.01, outcome)
         slot.belief = suspect.observe(slot.belief, probed, RULES)
-    world.judged(ServiceState(desired(), RULES, {1: slot}), slot, at + 1.0)
+    world.standings(ServiceState(desired(), RULES, {1: slot}), at + 1.0)
 
 
 @pytest.mark.parametrize("others", [Outcome.STATUS, Outcome.REFUSED])

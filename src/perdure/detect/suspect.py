@@ -145,16 +145,18 @@ def observe(belief: Belief, evidence: Probed | Sighted | Held | Beat, rules: Pol
 
 
 def judge(belief: Belief, now: float, rules: Policy, others: Peered = Peered()) -> Verdict | None:
-    """The verdict, if the evidence carries one: definitive evidence first, then the strongest class."""
-    definitive = process.judge(belief.kernel, rules.service.limits.memory_bytes) or limits.judge(belief.holdings)
-    if definitive is None and rules.service.digest is not None:
-        definitive = digest.judge(belief.compared, rules.service.digest.label)
+    """The verdict, if the evidence carries one: definitive evidence first, then the strongest class. That data differ
+    comes last, for no restart repairs it, and it would hide what one does.
+    """
+    definitive = process.judge(belief.kernel, rules.service.limits.memory_bytes)
     if definitive is not None:
         return definitive
-    for asked, limit in _declared(belief, rules):
-        verdict = probe.judge(asked, now, limit)
-        if verdict is not None and not _same_cause(belief, verdict) and (others.silence_counts or not _hangs(verdict)):
-            return verdict
+    asked = _asked(belief, now, rules, others.silence_counts)
+    limited = limits.judge(belief.holdings)
+    if limited is not None and not (limited.sign is Sign.BACKLOG and _answers_nobody(belief, asked)):
+        return limited
+    if asked is not None:
+        return asked
     confirmed = _confirmed(belief, now, rules) if others.silence_counts else None
     if confirmed is not None:
         return confirmed
@@ -171,7 +173,27 @@ def judge(belief: Belief, now: float, rules: Policy, others: Peered = Peered()) 
         or sampled.judge(belief.endpoints, sampled.limit(rules.service.false_alarms_per_s, len(belief.endpoints)))
         or traffic.judge(belief.seen, rules.traffic_limit, others.alone)
         or _two_halves(belief, now, rules, others.silence_counts)
+        or (digest.judge(belief.compared, rules.service.digest.label) if rules.service.digest is not None else None)
     )
+
+
+def _asked(belief: Belief, now: float, rules: Policy, silence_counts: bool) -> Verdict | None:
+    """The verdict of the first declared check that convicts."""
+    for asked, limit in _declared(belief, rules):
+        verdict = probe.judge(asked, now, limit)
+        if verdict is not None and not _same_cause(belief, verdict) and (silence_counts or not _hangs(verdict)):
+            return verdict
+    return None
+
+
+def _answers_nobody(belief: Belief, verdict: Verdict | None) -> bool:
+    """Whether the monitor gets no answer, and clients have got none since. Only that tells a hang, which a restart
+    repairs at once, from overload: both fill a backlog, and it may be that of all replicas.
+    """
+    if verdict is None or not _hangs(verdict):
+        return False
+    since_at = belief.asked[verdict.endpoint].unanswered_since_at
+    return since_at is not None and not vantage.answers_since(belief.answers, since_at)
 
 
 def _confirmed(belief: Belief, now: float, rules: Policy) -> Verdict | None:
