@@ -45,7 +45,9 @@ def condemned(*standings: Standing, now: float, shared: frozenset[Sign] = NOTHIN
         (Sign.CONTENT, State.ISOLATED, 10.0),
         (Sign.MEMORY, State.ISOLATED, 30.0),  # it drains first
         (Sign.HANG, State.READY, 0.0),  # held by the floor: nothing but a restart can repair it
-        (Sign.REFUSED, State.READY, 10.0),
+        (Sign.REFUSED, State.READY, 3.0),  # so does its port: nobody gets an answer
+        (Sign.BACKLOG, State.READY, 10.0),  # it may answer a part of its traffic
+        (Sign.BACKLOG, State.ISOLATED, 5.0),
         (Sign.STATUS, State.SUSPECT, 10.0),
     ],
 )
@@ -55,6 +57,23 @@ def test_each_sign_has_its_patience_before_the_restart(sign: Sign, state: State,
     [decision] = condemned(one, now=100.0 + patience_s)
     assert (decision.rule, decision.subject) == ("R11", "web/1")
     assert decision.sentence == f"is restarted: it is {sign.value}"
+
+
+@pytest.mark.parametrize("stop_timeout_s", [0.0, 300.0])
+@pytest.mark.parametrize(("sign", "patience_s"), [(Sign.REFUSED, 3.0), (Sign.BACKLOG, 10.0), (Sign.STATUS, 10.0)])
+def test_how_long_a_replica_may_take_to_end_is_not_how_long_the_only_one_may_fail(
+    sign: Sign, patience_s: float, stop_timeout_s: float
+) -> None:
+    alone = service(replicas=1, restart=Restart(stop_timeout_s=stop_timeout_s))
+    for now, rules in ((99.99 + patience_s, []), (100.0 + patience_s, ["R11"])):
+        decisions = restart.condemn(alone, [bad(1, sign, State.READY)], NOTHING_SHARED, Bucket(2.0, now), now)
+        assert [one.rule for one in decisions] == rules
+
+
+def test_replicas_that_all_refuse_are_not_restarted_in_haste() -> None:
+    both, shared = (bad(1, Sign.REFUSED, State.READY), bad(2, Sign.REFUSED, State.READY)), frozenset({Sign.REFUSED})
+    assert condemned(*both, now=109.9, shared=shared) == []
+    assert [one.rule for one in condemned(*both, now=110.0, shared=shared)] == ["R11"]
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,11 @@ PATIENCE_S = {
 }
 PATIENCE_ELSEWHERE_S = 10.0
 """It hangs at one endpoint and answers clients at others: as with an error there, a restart may cure it or not."""
+SERVING_PATIENCE_S = 10.0
+"""Who keeps its traffic, since nobody could take it, may answer a part of it well, and its restart leaves all of it to
+nobody. So it gets this long at least, unless it answers nobody: it hangs, or its port refuses. What all refuse may be
+the network's doing, and is not repaired by haste.
+"""
 HOPELESS = frozenset({Sign.FOREIGN, Sign.STOPPED})
 """Signs of which a starting replica does not recover: it is ended before its start has taken too long."""
 KILL_AGAIN_S = 1.0
@@ -165,7 +170,8 @@ def _condemned(standing: Standing, shared: frozenset[Sign], service: Service, no
     ill = standing.serving or standing.state_is(State.ISOLATED, State.PASSIVE)
     if not ill or since_at is None or verdict is None:
         return None
-    if standing.serving and verdict.sign not in UNRESPONSIVE and now - since_at < service.restart.stop_timeout_s:
+    answers = verdict.sign not in UNRESPONSIVE and (verdict.sign is not Sign.REFUSED or verdict.sign in shared)
+    if standing.serving and answers and now - since_at < SERVING_PATIENCE_S:
         return None
     if verdict.sign is Sign.DIVERGED:
         return None  # the next replica would have the same data
