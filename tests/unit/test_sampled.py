@@ -168,6 +168,16 @@ def test_one_slow_answer_in_twenty_is_found_within_45_s_and_a_pause_of_three_sec
     assert slow_over_all(1.0, 3, 0) is None
 
 
+def test_a_suspicion_at_an_endpoint_that_nobody_asks_any_more_fades() -> None:
+    service = Service()
+    for _ in range(20):
+        service.second({"a": Shown(failed=10), "b": Shown()})
+    known = {"/pay": service.known["a"]}
+    asked_last, soon = sampled.judge(known, LIMIT), sampled.judge(known, LIMIT, service.now + 1.0)
+    assert asked_last is not None and soon is not None and LIMIT <= soon.score < asked_last.score
+    assert sampled.judge(known, LIMIT, service.now + 600.0) is None
+
+
 def test_the_limit_grows_with_the_number_of_comparisons() -> None:
     assert sampled.limit(RATE, 16) == pytest.approx(sampled.limit(RATE, 1) + 2.7726, abs=1e-3)
 

@@ -232,3 +232,12 @@ def test_data_that_differ_hide_nothing_else(evidence: Sequence[Probed | Held], s
     apart = replace(believed(*evidence, rules=rules), compared=digest.Compared(apart=digest.ROUNDS))
     verdict = suspect.judge(apart, 12.3, rules)
     assert verdict is not None and verdict.sign is sign
+
+
+def test_what_the_last_requests_said_fades_while_it_serves_and_stays_while_it_is_isolated() -> None:
+    """Who relapses is restarted for the verdict that isolated it again; until there is a token, it must stand."""
+    failed = with_traffic(Belief(), 1.05)
+    failed = replace(failed, seen=replace(failed.seen, at=10.0))
+    assert suspect.judge(failed, 10.0, RULES) is not None
+    assert suspect.judge(failed, 15.0, RULES) is None
+    assert suspect.judge(failed, 15.0, RULES, convicted=True) is not None

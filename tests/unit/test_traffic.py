@@ -247,3 +247,11 @@ def test_the_peers_of_a_failing_replica_are_never_convicted_for_it(readings: lis
 def test_a_reading_without_requests_changes_no_score() -> None:
     seen = replace(Seen(), scores=(3.0,) * 6, requests=7, failures=2)
     assert read([seen], 1.0, [(0, 0)])[0].scores == seen.scores
+
+
+def test_a_suspicion_that_no_request_renews_fades_below_the_limit_and_convicts_no_more() -> None:
+    (failed,) = read([Seen()], 10.0, [(3, 3)])
+    verdict = traffic.judge(failed, LIMIT, alone=True, now=10.0)
+    assert verdict is not None and verdict.score == pytest.approx(3 * math.log(1 / traffic.FLOOR))
+    assert traffic.judge(failed, LIMIT, alone=True, now=16.0) is None
+    assert traffic.judge(failed, LIMIT, alone=True) is not None, "what it was when it was asked last"

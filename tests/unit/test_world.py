@@ -1,12 +1,14 @@
 """What is remembered of a slot between two turns: since when there has been a verdict on its replica."""
 
+from dataclasses import replace
+
 import pytest
 from facts import HEALTHZ, conviction, desired, replica, service
 
 from perdure.control import world
 from perdure.control.world import ServiceState, SlotState
-from perdure.detect import suspect
-from perdure.model.evidence import Outcome, Probed
+from perdure.detect import peers, suspect, traffic
+from perdure.model.evidence import Outcome, Probed, Served
 from perdure.model.replica import Slot, State
 from perdure.model.verdict import Sign
 
@@ -48,3 +50,17 @@ def test_while_it_serves_a_good_answer_or_another_sign_begins_anew(others: Outco
     assert slot.verdict_since_at is None
     asked(slot, 30.0, others)
     assert slot.verdict_since_at == 31.0
+
+
+@pytest.mark.parametrize(("state", "stands"), [(State.READY, False), (State.ISOLATED, True)])
+def test_a_few_failures_of_the_evening_are_no_verdict_all_night_unless_it_was_isolated_for_them(
+    state: State, stands: bool
+) -> None:
+    """The only replica keeps its traffic, so its service was degraded until somebody asked it again."""
+    isolated_for = conviction(Sign.REQUESTS, CONVICTED_AT) if state is State.ISOLATED else None
+    slot = SlotState(Slot("web", 1), replica(1, state), conviction=isolated_for)
+    seen = traffic.count(traffic.Seen(), Served("web/1#1", 10.0, 3, 3))
+    slot.belief = replace(slot.belief, seen=traffic.observe(seen, Served("web/1#1", 10.0, 3, 3), peers.Peers()))
+    alone = ServiceState(desired(service(replicas=1)), RULES, {1: slot})
+    assert world.judged(alone, slot, 10.1) is not None
+    assert (world.judged(alone, slot, 3_600.0) is not None) is stands

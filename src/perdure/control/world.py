@@ -260,7 +260,8 @@ def _judged(service: ServiceState, slot: SlotState, peered: suspect.Peered, now:
     """
     replica = slot.replica
     convictable = replica is not None and replica.state not in (State.STOPPING, State.STOPPED)
-    verdict = suspect.judge(slot.belief, now, service.rules_of(slot), peered) if convictable else None
+    rules, out = service.rules_of(slot), slot.conviction is not None
+    verdict = suspect.judge(slot.belief, now, rules, peered, convicted=out) if convictable else None
     if slot.conviction is not None and replica is not None and replica.state is State.ISOLATED:
         slot.verdict_since_at = slot.conviction.at if slot.verdict_since_at is None else slot.verdict_since_at
     elif verdict is None:

@@ -187,13 +187,15 @@ def floor(kind: Kind, name: str) -> float:
     return FLOOR_OF_ALL if name == ALL else kind.floor
 
 
-def judge(endpoints: Endpoints, limit: float) -> Verdict | None:
-    """Convict when the suspicion at some endpoint reaches `limit` nats and was compared with that of a peer."""
+def judge(endpoints: Endpoints, limit: float, now: float | None = None) -> Verdict | None:
+    """Convict when the suspicion at some endpoint reaches `limit` nats and was compared with that of a peer; `now`: see
+    `traffic.strength`.
+    """
     worst: Verdict | None = None
     for kind, name, seen in each(endpoints):
-        score = cusum.strongest(seen.scores)
+        score = traffic.strength(seen, now)
         if score >= limit and traffic.convincing(seen) and not seen.alone and (worst is None or score > worst.score):
-            worst = _verdict(kind, name, endpoints[name], seen, limit)
+            worst = replace(_verdict(kind, name, endpoints[name], seen, limit), score=score)
     return worst
 
 
@@ -249,7 +251,6 @@ def _verdict(kind: Kind, name: str, endpoint: Endpoint, seen: traffic.Seen, limi
         kind.sign,
         f"{kind.words}{how} {share:.0%} of the requests to {name} in the last 10 s, much more than its peers",
         endpoint=name,
-        score=cusum.strongest(seen.scores),
         threshold=limit,
         facts={"share": round(share, 3), "status": status},
     )

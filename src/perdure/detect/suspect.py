@@ -144,9 +144,12 @@ def observe(belief: Belief, evidence: Probed | Sighted | Held | Beat, rules: Pol
             return replace(belief, told=heartbeat.observe(belief.told, evidence.at))
 
 
-def judge(belief: Belief, now: float, rules: Policy, others: Peered = Peered()) -> Verdict | None:
+def judge(
+    belief: Belief, now: float, rules: Policy, others: Peered = Peered(), *, convicted: bool = False
+) -> Verdict | None:
     """The verdict, if the evidence carries one: definitive evidence first, then the strongest class. That data differ
-    comes last, for no restart repairs it, and it would hide what one does.
+    comes last, for no restart repairs it, and it would hide what one does. `convicted`: it is isolated, so what its
+    last requests said does not fade; it gets none that could say anything else.
     """
     definitive = process.judge(belief.kernel, rules.service.limits.memory_bytes)
     if definitive is not None:
@@ -168,10 +171,12 @@ def judge(belief: Belief, now: float, rules: Policy, others: Peered = Peered()) 
     stalled = None
     if not confirm.answers(belief.asked, belief.stalled.seen_at):
         stalled = stall.judge(belief.stalled, others.in_flight, rules.traffic_limit)
+    faded_at = None if convicted else now
+    limit = sampled.limit(rules.service.false_alarms_per_s, len(belief.endpoints))
     return (
         stalled
-        or sampled.judge(belief.endpoints, sampled.limit(rules.service.false_alarms_per_s, len(belief.endpoints)))
-        or traffic.judge(belief.seen, rules.traffic_limit, others.alone)
+        or sampled.judge(belief.endpoints, limit, faded_at)
+        or traffic.judge(belief.seen, rules.traffic_limit, others.alone, faded_at)
         or _two_halves(belief, now, rules, others.silence_counts)
         or (digest.judge(belief.compared, rules.service.digest.label) if rules.service.digest is not None else None)
     )

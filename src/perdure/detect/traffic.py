@@ -173,9 +173,9 @@ def observe(seen: Seen, served: Served, others: Peers, floor: float = FLOOR) -> 
     )
 
 
-def strength(seen: Seen, now: float) -> float:
-    """The suspicion in nats at `now`: without requests it fades, for nothing new is learned."""
-    idle_s = max(0.0, now - seen.at) if seen.at is not None else 0.0
+def strength(seen: Seen, now: float | None) -> float:
+    """The suspicion in nats at `now`: without requests it fades, for nothing new is learned. None: at the last ones."""
+    idle_s = max(0.0, now - seen.at) if seen.at is not None and now is not None else 0.0
     return cusum.strongest(seen.scores) * math.exp(-idle_s / FORGET_S)
 
 
@@ -227,11 +227,11 @@ def convincing(seen: Seen) -> bool:
     return seen.compared and seen.apart >= APART_MIN
 
 
-def judge(seen: Seen, limit: float, alone: bool = False) -> Verdict | None:
+def judge(seen: Seen, limit: float, alone: bool = False, now: float | None = None) -> Verdict | None:
     """Convict when the suspicion reaches `limit` nats; the number of requests is in the likelihood. `alone`: it has no
-    peer that serves.
+    peer that serves. `now`: see `strength`.
     """
-    score = cusum.strongest(seen.scores)
+    score = strength(seen, now)
     if score < limit or not convincing(seen) or (seen.alone and not alone):
         return None
     return Verdict(
