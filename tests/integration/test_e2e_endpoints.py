@@ -53,7 +53,7 @@ async def test_what_all_replicas_fail_at_is_told_in_words_with_the_endpoint_and_
             break_replica(replica, "error&on=/pay&status=500")
         words = "all replicas fail on /pay with 500"
         found = await asyncio.to_thread(wait, lambda: _sentence(here, words), "the status says what they share", 20.0)
-        assert "nobody is isolated" in found
+        assert found.endswith("nobody is isolated (scope: dependency)")
         for replica in here.replicas():
             break_replica(replica, "none")
     assert [one["rule"] for one in here.events(since) if one["severity"] == "alarm"] == ["R08"]
