@@ -13,7 +13,7 @@ from dataclasses import replace
 from listed import ListedHost, ListedRunner, VirtualClock
 from owning import Owning, fresh
 
-from perdure.control import conditions, news, turn, world
+from perdure.control import appraise, conditions, news, turn
 from perdure.control.execute import Executor
 from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import digest, oom, peers, stall, suspect, traffic, vantage
@@ -262,7 +262,7 @@ class Interpreter(Owning):
         for _ in range(100):
             service, now = self._service, self.clock.now()
             self._read()
-            standings, undecided = world.standings(service, now), conditions.undecided(service)
+            standings, undecided = appraise.standings(service, now), conditions.undecided(service)
             facts = turn.Facts(
                 service.desired,
                 standings,

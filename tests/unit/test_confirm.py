@@ -3,7 +3,7 @@
 import pytest
 from facts import desired, replica, service
 
-from perdure.control import turn, world
+from perdure.control import appraise, turn
 from perdure.control.world import ServiceState, SlotState
 from perdure.detect import confirm, probe, stall, suspect
 from perdure.detect.stall import Stall
@@ -69,7 +69,7 @@ def waiting(*questions: dict[str, probe.Asked]) -> ServiceState:
 
 
 def rules(service_: ServiceState) -> set[str]:
-    standings = world.standings(service_, 13.0)
+    standings = appraise.standings(service_, 13.0)
     facts = turn.Facts(service_.desired, standings, True, service_.bucket)
     return {one.rule for one in turn.decide(facts, 13.0).decisions}
 
@@ -95,4 +95,4 @@ def test_a_replica_that_answers_what_clients_ask_most_is_not_stuck() -> None:
 def test_what_half_of_the_replicas_do_not_answer_soon_is_shared(peers: list[dict[str, probe.Asked]]) -> None:
     service_ = waiting(SILENT, *peers)
     assert not {"R01", "R11"} & rules(service_)
-    assert Sign.STALLED in turn.shared_signs(world.standings(service_, 13.0), len(peers) + 1)
+    assert Sign.STALLED in turn.shared_signs(appraise.standings(service_, 13.0), len(peers) + 1)

@@ -1,4 +1,4 @@
-"""What heartbeats say: expected arrivals by 2W-FD, and lateness that counts more the longer it lasts."""
+"""What heartbeats say: expected arrivals, and lateness that counts more the longer it lasts."""
 
 import math
 

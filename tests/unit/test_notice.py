@@ -3,7 +3,7 @@
 import pytest
 from facts import desired, replica, service, standing
 
-from perdure.control import conditions, world
+from perdure.control import appraise, conditions
 from perdure.control.world import ServiceState, SlotState
 from perdure.detect import probe, suspect, traffic
 from perdure.model.decision import Note
@@ -52,9 +52,9 @@ def test_idle_is_who_serves_and_has_got_no_request_since() -> None:
         there = replica(number)
         state.slots[number] = SlotState(there.slot, there, suspect.Belief(seen=one), ready_at=70.0)
     state.slots[2].history = History(readmitted_at=88.0)
-    assert [one.idle_s for one in world.standings(state, 100.2)] == [0.5, 12.0, 30.0]
+    assert [one.idle_s for one in appraise.standings(state, 100.2)] == [0.5, 12.0, 30.0]
     state.slots[3].down_seen_at = 99.0
-    assert world.standings(state, 100.2)[2].idle_s is None, "HAProxy's own checks took it out"
+    assert appraise.standings(state, 100.2)[2].idle_s is None, "HAProxy's own checks took it out"
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ import pytest
 from facts import HEALTHZ, desired, replica, service
 from heard import Heard
 
-from perdure.control import crowding, world
+from perdure.control import crowding
+from perdure.control.appraise import answered, standings
 from perdure.control.conditions import deadly_request
 from perdure.control.observe import Observer
-from perdure.control.world import ServiceState, SlotState, Totals, World, answered
+from perdure.control.world import ServiceState, SlotState, Totals, World
 from perdure.detect import cusum, deadly, suspect
 from perdure.detect.self_health import Pause
 from perdure.model.check import Check, CheckKind
@@ -182,7 +183,7 @@ def test_a_pause_of_the_monitor_shifts_what_is_open_and_is_told() -> None:
 
 
 def idle_s(seen: Seen) -> list[float | None]:
-    return [one.idle_s for one in world.standings(seen.service, seen.service.backend_at)]
+    return [one.idle_s for one in standings(seen.service, seen.service.backend_at)]
 
 
 def test_nobody_is_idle_for_the_time_in_which_nobody_counted(seen: Seen) -> None:

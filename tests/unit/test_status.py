@@ -240,7 +240,7 @@ def test_every_kind_of_evidence_says_what_would_convict_a_healthy_replica() -> N
     assert changes(healthy, **WATCHED) == {
         "probe": "3 bad in a row",
         "heartbeat": "a beat within 3.6 s",
-        "traffic": "3 bad in a row",
+        "traffic": "3 bad in a row, if its own",
         "digest": "apart 3 rounds in a row",
         "limit": "above 500 MB, or backlog full for 2.05 s",
         "process": "stopped for 2.05 s",

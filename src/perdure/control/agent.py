@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from perdure.control import cargo, conditions, crowding, journal, news, persist, turn, waiting, world
+from perdure.control import appraise, cargo, conditions, crowding, journal, news, persist, turn, waiting
 from perdure.control.carry import Carrier
 from perdure.control.execute import Executor
 from perdure.control.monitor import Monitor
@@ -194,7 +194,7 @@ class Agent:
         service.term = self.owners.term(service)
         if conditions.hears_nobody(service, self.world.services.values()):
             service.deaf_at = now
-        standings = world.standings(service, now)
+        standings = appraise.standings(service, now)
         ready = self._dependencies_ready(service)
         plan = turn.decide(
             turn.Facts(

@@ -1,7 +1,7 @@
 """What of a service as a whole somebody should know: its disk, certificates, requests that kill, spent retries; and
 whether the monitor hears anybody.
 
-`agent` hands these to the deciders with the standings of the slots (`world.standings`).
+`agent` hands these to the deciders with the standings of the slots (`appraise.standings`).
 """
 
 from collections.abc import Iterable

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from perdure.control import cargo, conditions, contest, crowding, sample
 from perdure.control.tell import Tell
-from perdure.control.world import ServiceState, SlotState, Totals, World, asked_every_s
+from perdure.control.world import ServiceState, SlotState, Totals, World
 from perdure.detect import limits, peers, self_health, stall, suspect, traffic, vantage
 from perdure.model.check import CheckKind
 from perdure.model.errors import UnavailableError
@@ -69,7 +69,7 @@ class Observer:
         if probed.outcome is Outcome.TIMEOUT:
             service.hearing = vantage.miss(service.hearing, probed.replica)
         elif probed.outcome not in (Outcome.REFUSED, Outcome.FOREIGN):
-            service.hearing = vantage.hear(service.hearing, probed.started_at, asked_every_s(service))
+            service.hearing = vantage.hear(service.hearing, probed.started_at, service.asked_every_s)
 
     def on_pause(self, pause: self_health.Pause) -> None:
         """The monitor itself did not run: nobody's silence counts for that time."""

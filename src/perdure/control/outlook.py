@@ -7,7 +7,7 @@ from typing import Any
 
 from perdure.control.world import ServiceState, SlotState
 from perdure.detect import digest, heartbeat, probe, process, readmit, suspect
-from perdure.model.evidence import EvidenceClass
+from perdure.model.evidence import MEASURED, EvidenceClass
 from perdure.model.replica import State
 
 
@@ -28,7 +28,8 @@ def changes_with(service: ServiceState, slot: SlotState, one: suspect.Suspicion,
             return "agrees with its peers" if apart else f"apart {digest.ROUNDS} rounds in a row"
         case EvidenceClass.STALL:
             return "answers one request"
-    return f"{one.bad_to_convict} bad in a row" if one.bad_to_convict is not None else ""
+    own = ", if its own" if one.evidence in MEASURED else ""
+    return f"{one.bad_to_convict} bad in a row{own}" if one.bad_to_convict is not None else ""
 
 
 def readmission(service: ServiceState, slot: SlotState, now: float) -> dict[str, Any] | None:

@@ -1,10 +1,11 @@
-"""What a replica tells about itself (evidence class E2'): heartbeats, judged by 2W-FD.
+"""What a replica tells about itself (evidence class E2'): heartbeats, judged by the last one and the usual gap.
 
-The next beat is expected by the later of two estimates, one from the last beat alone and one from the mean gap over the
-last thousand (2W-FD: Tomsic et al. 2015; the expected arrival is Chen's, 2002). A short window reacts to a burst of
-late beats, a long one remembers that they happen. Silence past that instant plus a margin adds evidence as it lasts:
-for a healthy replica lateness has an exponential tail, P(later than x) = q0 e^(-x/scale), so the log-likelihood ratio
-grows linearly with x.
+The next beat is expected by the later of two instants: the last beat and the period that was promised, or the last beat
+and the mean gap over the last thousand, for who is slower than it promised. That there are two, of which the later one
+counts, is the thought of 2W-FD (Tomsic et al. 2015); its estimates are others, Chen's expected arrival (2002) over a
+short and a long window of arrivals. Silence past that instant plus a margin adds evidence as it lasts: for a healthy
+replica lateness has an exponential tail, P(later than x) = q0 e^(-x/scale), so the log-likelihood ratio grows linearly
+with x.
 
 Hard cases: a beat that arrives while the monitor pauses is read late; the pause shifts `last_at` (`self_health`). A
 replica that never sent a beat is not judged here: it does not become ready. Rejected: phi with a normal tail, the

@@ -85,8 +85,8 @@ class Asked:
 
 
 def observe(asked: Asked, probed: Probed) -> Asked:
-    """Add the result of one probe. A result that was asked before the last good answer is old news about silence
-    only.
+    """Add the result of one probe. A bad one that was asked before the last one that was answered well is old news, and
+    says nothing; a good one always counts.
     """
     good = probed.outcome is Outcome.GOOD
     if not good and asked.last_good_at is not None and probed.started_at < asked.last_good_at:

@@ -100,7 +100,9 @@ class Suspicion(NamedTuple):
 
     @property
     def bad_to_convict(self) -> int | None:
-        """How many bad observations in a row would convict now; None where nothing is counted."""
+        """How many bad observations in a row reach the limit now; None where nothing is counted. They convict unless
+        peers show too much of the same (`traffic.apart`).
+        """
         if self.expected_share is None:
             return None
         return max(1, math.ceil((self.limit - self.score) / -math.log(self.expected_share)))

@@ -1,9 +1,10 @@
 """Who is isolated: the step that is undone most easily, and so the first one taken.
 
 Convicted replicas lose their traffic, worst evidence first, as long as the service keeps its capacity floor: half of
-its replicas, at least one. A sign that is shared isolates nobody; it is told once, as an alarm that names what they
-have in common. Nobody is isolated from a service that has only one replica: traffic has nowhere else to go, so such a
-replica is restarted instead (`restart.condemn`).
+its replicas, rounded down, at least one. A sign that is shared isolates nobody; it is told once, as an alarm that names
+what they have in common. Nobody is isolated from a service that has only one replica: traffic has nowhere else to go,
+so such a replica is restarted instead (`restart.condemn`). Not for what requests of clients show: that is only told
+(R06), for a restart comes after a relapse, and only who was isolated can relapse.
 """
 
 from collections.abc import Sequence
@@ -124,7 +125,7 @@ def scope_of(sign: Sign, shared: Shared, everywhere: Common | None = None) -> Sc
 
 
 def capacity_floor(replicas: int) -> int:
-    """How many replicas keep their traffic whatever the evidence says: half of them, at least one."""
+    """How many replicas keep their traffic whatever the evidence says: half, rounded down, at least one."""
     return max(1, replicas // 2)
 
 

@@ -115,7 +115,7 @@ class NoFalseAlarm(Watcher):
 
 
 class FloorHolds(Watcher):
-    """Promise 5: whatever the evidence says, isolation leaves half of the replicas, and at least one.
+    """Promise 5: whatever the evidence says, isolation leaves half of the replicas, rounded down, and at least one.
 
     One that is ended in the same turn, since it hangs and the floor keeps it, was left by the isolation.
     """

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from perdure.control import news, turn, world
+from perdure.control import appraise, news, turn
 from perdure.control.execute import Executor
 from perdure.control.observe import Observer
 from perdure.control.world import ServiceState
@@ -131,7 +131,7 @@ class Day:
 
     def _decide(self, now: float) -> None:
         service = self.service
-        standings = world.standings(service, now)
+        standings = appraise.standings(service, now)
         facts = turn.Facts(service.desired, standings, True, service.bucket, service.shared_at, service.notes)
         plan = turn.decide(facts, now)
         service.bucket, service.shared_at = plan.bucket, plan.shared_at

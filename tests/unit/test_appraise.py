@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from facts import HEALTHZ, conviction, desired, replica, service
 
-from perdure.control import world
+from perdure.control import appraise
 from perdure.control.world import ServiceState, SlotState
 from perdure.detect import peers, suspect, traffic
 from perdure.model.evidence import Outcome, Probed, Served
@@ -22,7 +22,7 @@ def asked(slot: SlotState, at: float, *outcomes: Outcome) -> None:
         begun_at = at + number / 10
         probed = Probed("web/1#1", HEALTHZ.label, begun_at, begun_at + 0.01, outcome)
         slot.belief = suspect.observe(slot.belief, probed, RULES)
-    world.standings(ServiceState(desired(), RULES, {1: slot}), at + 1.0)
+    appraise.standings(ServiceState(desired(), RULES, {1: slot}), at + 1.0)
 
 
 @pytest.mark.parametrize("others", [Outcome.STATUS, Outcome.REFUSED])
@@ -62,5 +62,6 @@ def test_a_few_failures_of_the_evening_are_no_verdict_all_night_unless_it_was_is
     seen = traffic.count(traffic.Seen(), Served("web/1#1", 10.0, 3, 3))
     slot.belief = replace(slot.belief, seen=traffic.observe(seen, Served("web/1#1", 10.0, 3, 3), peers.Peers()))
     alone = ServiceState(desired(service(replicas=1)), RULES, {1: slot})
-    assert world.judged(alone, slot, 10.1) is not None
-    assert (world.judged(alone, slot, 3_600.0) is not None) is stands
+    for at, convicts in ((10.1, True), (3_600.0, stands)):
+        (standing, *_) = appraise.standings(alone, at)
+        assert (standing.verdict is not None) is convicts
