@@ -125,9 +125,9 @@ def test_a_group_that_is_not_killed_is_caught(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_replica_that_is_believed_without_an_answer_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    from perdure.control import world
+    from perdure.control import appraise
 
-    monkeypatch.setattr(world, "answered", lambda service, slot, now: True)
+    monkeypatch.setattr(appraise, "answered", lambda service, slot, now: True)
     assert "UnknownIsNotHealthy" in blamed(played(until_at=5.0, boot_s=3.0))
 
 
