@@ -3,8 +3,7 @@
 The kernel only counts such kills, of the whole host, since it started. So the count is looked at every two seconds, and
 when somebody ends by SIGKILL: what was counted before the last look says nothing of that end. All that end within the
 next two seconds may have been chosen, for the kernel may choose several at once, and who holds much needs some time to
-let go of it. Rejected: its log names who was chosen, but on many hosts root alone may
-read it.
+let go of it. Rejected: its log names who was chosen, but on many hosts root alone may read it.
 """
 
 import math
