@@ -24,6 +24,7 @@ class Shelf:
     revision: int = 0
     fates: list[str] = field(default_factory=list)
     arrive: Callable[[], None] = lambda: None
+    on_commit: Callable[[], None] = lambda: None
 
     async def read(self, prefix: str) -> Snapshot:
         if self.fates and self.fates[0] == "away":
@@ -32,6 +33,7 @@ class Shelf:
         return Snapshot(self.revision, {prefix: self.record} if self.record is not None else {})
 
     async def commit(self, transaction: Transaction) -> int:
+        self.on_commit()
         fate = self.fates.pop(0) if self.fates else ""
         if fate == "late":
             self.arrive = lambda: self.write(transaction)

@@ -11,7 +11,7 @@ from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import suspect
 from perdure.model.decision import Decision, Exchange, Promote, Take
 from perdure.model.errors import UnavailableError
-from perdure.model.owner import Terms
+from perdure.model.owner import Term, Terms
 from perdure.model.replica import Slot, State
 from perdure.model.rollback import Rollback
 from perdure.model.service import Mode, Role, Service, Standby
@@ -56,16 +56,20 @@ class Case:
         slot = SlotState(Slot("web", 2), replica(2, State.PASSIVE))
         self.service = ServiceState(Desired(WEB, "web@1", 3), suspect.policy(WEB), {2: slot})
         self.slot = slot
-        world = World({"web": self.service})
-        words = iter(range(1000))
-        self.owners = Owners(
+        self.world = World({"web": self.service})
+        self.words = iter(range(1000))
+        self.owners = self.again(Terms(rivals=False))
+
+    def again(self, terms: Terms) -> Owners:
+        """What a daemon has that has just started."""
+        return Owners(
             self.clock,
             self.shelf,  # type: ignore[arg-type]  # a claim needs no more of a store
-            world,
+            self.world,
             self.roles,
             "here",
-            Terms(rivals=False),
-            lambda: str(next(words)),
+            terms,
+            lambda: str(next(self.words)),
             self.touched.append,
             self.told,
             self.catch_up,
@@ -91,6 +95,30 @@ async def test_before_the_record_was_read_nothing_may_be_taken() -> None:
     assert not case.owners.term(case.service).takeable
     await case.owners.step()
     assert case.owners.term(case.service).takeable
+
+
+async def test_until_a_right_of_an_earlier_daemon_is_renewed_nothing_is_said_of_it() -> None:
+    case = Case()
+    await case.owners.step()
+    await case.do(Take(Slot("web", 2)))
+    later = case.again(Terms())
+    meanwhile: list[Term] = []
+    case.shelf.on_commit = lambda: meanwhile.append(later.term(case.service))
+    await later.step()
+    assert meanwhile == [Term()]
+    term = later.term(case.service)
+    assert (term.owner, term.holds) == (2, True)
+
+
+async def test_without_rivals_the_right_of_an_earlier_daemon_is_known_though_the_store_takes_no_write() -> None:
+    case = Case()
+    await case.owners.step()
+    await case.do(Take(Slot("web", 2)))
+    case.shelf.fates = ["lost"]
+    later = case.again(Terms(rivals=False))
+    await later.step()
+    term = later.term(case.service)
+    assert (term.owner, term.holds) == (2, True)
 
 
 async def test_a_term_is_begun_and_the_replica_is_told_its_epoch() -> None:

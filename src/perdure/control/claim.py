@@ -70,11 +70,16 @@ class Claim:
         return self.seen
 
     async def renew(self) -> bool:
-        """Make the right last; False when somebody else has the record, or the store did not say."""
+        """Make the right last; False when somebody else has the record, or the store did not say. Where nobody else
+        could take it, having read that it is one's own is enough: a store that takes no writes costs no right.
+        """
         async with self._one_at_a_time:
             owner = self.seen.owner
             if owner is None or owner.host != self.host or owner.released:
                 return False
+            if not self.terms.rivals and self._pending is None:
+                self._succeeded(owner, self.clock.now())
+                return True
             return await self._write(replace(owner, sequence=owner.sequence + 1))
 
     async def take(

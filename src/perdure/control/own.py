@@ -84,13 +84,12 @@ class Owners:
     def term(self, service: ServiceState) -> Term:
         """What is known of the term now."""
         tenure = self.tenures.get(service.name)
-        if tenure is None:
-            if service.desired.service.one_active:
-                self._news.set()
+        if tenure is None and service.desired.service.one_active:
+            self._news.set()
+        if tenure is None or not tenure.known:
             return Term()
         claim, now = tenure.claim, self.clock.now()
         owner = claim.seen.owner
-        known = tenure.known
         here = owner is not None and owner.host == self.host and not owner.released
         return Term(
             owner=Slot.parse(owner.slot).number if here and owner is not None else None,
@@ -99,7 +98,7 @@ class Owners:
             handover=owner.handover if owner is not None else 0,
             rollback=owner.rollback if owner is not None else 0,
             holds=claim.holds(now),
-            takeable=known and now >= ownership.takeable_at(claim.seen, self.host, self.terms),
+            takeable=now >= ownership.takeable_at(claim.seen, self.host, self.terms),
             busy=service.name in self._busy,
         )
 

@@ -29,6 +29,9 @@ class Tenure:
     clock: Clock
     hold: Callable[[Right], None]
     on_change: Callable[[], None]
+    known: bool = False
+    """The record was read, and if it was this host's, renewing it was tried: before that nobody can say whether what
+    an earlier daemon let be active still may be."""
     _held: Right | None = None
     _told: Seen = field(default_factory=Seen)
     _look_at: float = -math.inf
@@ -54,11 +57,6 @@ class Tenure:
         self._tell()
         return self._next_at()
 
-    @property
-    def known(self) -> bool:
-        """Whether the record was ever read."""
-        return self.claim.seen.changed_at > -math.inf
-
     async def take(
         self, slot: str, *, data_epoch: int | None = None, handover: int = 0, rollback: int | None = None
     ) -> bool:
@@ -81,6 +79,7 @@ class Tenure:
         owner = self.claim.seen.owner
         if owner is not None and owner.host == self.claim.host and not owner.released:
             await self.claim.renew()
+        self.known = True
 
     def _tell(self) -> None:
         right = self.claim.right

@@ -18,6 +18,8 @@ from perdure.sim.loop import VirtualLoop
 READ_S = 0.0005
 WRITE_S = 0.001
 FSYNC_S = 0.004
+SLOW_SHARE, SLOW_FACTOR = 0.1, 10.0
+"""Of the writes so many take so much longer: a disk with other work to do."""
 CHANGES_KEPT = 1000
 GIVE_UP_S = 2.0
 
@@ -120,6 +122,8 @@ class SimulatedStore:
         shelf, loop = self.shelf, self.shelf.loop
         await self._usable()
         took_s = (FSYNC_S if transaction.durable else WRITE_S) * (0.5 + shelf.random.random())
+        if shelf.random.random() < SLOW_SHARE:
+            took_s *= SLOW_FACTOR
         done: asyncio.Future[int] = loop.create_future()
         loop.outside(lambda: loop.call_later(took_s, self._apply, transaction, done))
         revision = await done
