@@ -139,6 +139,12 @@ def test_what_did_not_answer_in_time_is_ended() -> None:
     assert (decision.rule, decision.change) == ("R13", End(starting.slot, 10.0, failed=True))
 
 
+def test_one_that_is_late_is_ended_only_when_others_have_answered_what_was_asked_after_its_time() -> None:
+    late = replace(standing(1, State.STARTING, 100.0), heard_at=159.5)
+    assert condemned(late, now=162.0) == [], "the network may have failed since"
+    assert [one.rule for one in condemned(replace(late, heard_at=160.2), now=162.0)] == ["R13"]
+
+
 def test_a_pause_while_it_starts_is_given_back() -> None:
     paused = replace(standing(1, State.STARTING, 100.0), stopped_s=2.0)
     assert condemned(paused, now=161.9) == []

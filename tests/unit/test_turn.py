@@ -47,6 +47,22 @@ def test_a_replica_that_hangs_is_isolated_first_and_restarted_in_the_next_turn()
     assert second.bucket == Bucket(1.0, 100.0)
 
 
+def test_one_that_a_command_takes_out_in_the_same_turn_is_no_capacity_for_an_isolation() -> None:
+    four = standing(1), standing(2), bad(3, Sign.REQUESTS), replace(standing(4), replica=None)
+    isolated = Advance(Slot("web", 3), Event.CONVICTED)
+    drained = Advance(Slot("web", 1), Event.DRAIN_WANTED)
+    assert isolated in [one.change for one in plan(*four, replicas=4).decisions]
+    changes = [one.change for one in plan(*four, replicas=4, drained=(1,)).decisions]
+    assert drained in changes and isolated not in changes and Note("floor") in changes
+
+
+def test_in_a_turn_that_isolates_nobody_else_is_replaced() -> None:
+    outdated = replace(standing(1), replica=facts_replica(1, generation=1))
+    assert [one.rule for one in plan(outdated, standing(2), replicas=2, generation=2).decisions] == ["P08"]
+    ill = bad(2, Sign.REQUESTS)
+    assert [one.rule for one in plan(outdated, ill, replicas=2, generation=2).decisions] == ["R01"]
+
+
 def test_the_only_replica_that_hangs_is_restarted_where_it_is() -> None:
     alone = plan(bad(1, Sign.HANG), replicas=1)
     assert [one.rule for one in alone.decisions] == ["R06", "R11"]

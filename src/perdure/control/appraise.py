@@ -28,11 +28,12 @@ def standings(service: ServiceState, now: float) -> tuple[Standing, ...]:
     serving = [slot for slot in service.slots.values() if slot.serves]
     if serving and all(suspect.silent(slot.belief, service.rules_of(slot)) for slot in serving):
         service.deaf_at = now
+    service.heard_at = service.hearing.at if any(service.rules_of(slot).service.asked for slot in serving) else math.inf
     silences, in_flight = _silences(service, now), _in_flight(service, now)
     found = []
     for number in sorted(service.slots):
         slot, silence = service.slots[number], silences.get(number)
-        alone = not any(one.serves for one in service.slots.values() if one is not slot)
+        alone = not any(one is not slot for one in serving[:2])
         peered = suspect.Peered(alone, in_flight.get(number, stall.Others()), silence is None or silence.counts)
         found.append(_standing(service, slot, peered, silence, now))
     return tuple(found)
@@ -44,9 +45,9 @@ def _judged(service: ServiceState, slot: SlotState, peered: suspect.Peered, now:
     """
     replica = slot.replica
     convictable = replica is not None and replica.state not in (State.STOPPING, State.STOPPED)
-    rules, out = service.rules_of(slot), slot.conviction is not None
-    verdict = suspect.judge(slot.belief, now, rules, peered, convicted=out) if convictable else None
-    if slot.conviction is not None and replica is not None and replica.state is State.ISOLATED:
+    rules, convicted = service.rules_of(slot), slot.conviction is not None
+    verdict = suspect.judge(slot.belief, now, rules, peered, convicted=convicted) if convictable else None
+    if slot.conviction is not None:
         slot.verdict_since_at = slot.conviction.at if slot.verdict_since_at is None else slot.verdict_since_at
     elif verdict is None:
         slot.verdict_since_at = None
@@ -133,6 +134,7 @@ def _standing(
         slot.verdict_since_at,
         hint=suspect.hint(slot.belief, now, rules) if slot.serves else None,
         hears_s=now - service.deaf_at,
+        heard_at=service.heard_at,
         suspected=state in (State.READY, State.SUSPECT) and suspect.suspected(slot.belief, now, rules),
         conviction=slot.conviction,
         acquitted=state is State.ISOLATED

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from perdure.detect import sampled, scope
 from perdure.model.check import CONFIRMING
-from perdure.model.decision import Decision, Note
+from perdure.model.decision import Advance, Decision, Note
 from perdure.model.owner import Term
-from perdure.model.replica import State
+from perdure.model.replica import Event, State
 from perdure.model.standing import Desired, Standing
 from perdure.model.verdict import MEASURED, Common, Sign
 from perdure.prevent import notice, renew, replicate
@@ -63,17 +63,20 @@ def decide(facts: Facts, now: float) -> Plan:
     shared = frozenset(shared_at)
     told = frozenset(sign for sign in shared_at if f"{service.name} {isolate.shared_key(sign)}" in facts.told)
     of_release = _of_one_release(shared | {one.sign for one in common}, on_trial)
+    in_common = isolate.Shared(shared, shared_now, told, common, of_release)
     duty = _duty(facts, now)
-    room = replicate.Room(facts.dependencies_ready, duty.runs, duty.leaving, duty.stays)
+    isolations = isolate.decide(counted, desired.serving, in_common, _leaving(desired, counted, duty.stays))
+    isolates = any(isinstance(one.change, Advance) and one.change.event is Event.CONVICTED for one in isolations)
+    room = replicate.Room(facts.dependencies_ready, duty.runs, duty.leaving, duty.stays, replaces=not isolates)
     found = [
         *duty.decisions,
-        *isolate.decide(counted, desired.serving, isolate.Shared(shared, shared_now, told, common, of_release)),
+        *isolations,
         *isolate.on_trial(on_trial, shared),
         *isolate.undecided(service.name, facts.undecided),
         *isolate.unheard(service.name, standings, f"{service.name} {isolate.MONITOR_KEY}" in facts.told),
         *notice.decide(service.name, standings, facts.conditions),
         *restart.condemn(service, standings, shared, facts.bucket, now),
-        *renew.decide(desired, standings),
+        *(renew.decide(desired, standings) if room.replaces else ()),
         *replicate.decide(desired, standings, room, now),
     ]
     decisions = _one_each(found)
@@ -92,6 +95,12 @@ def _arms(desired: Desired, standings: Sequence[Standing]) -> tuple[Sequence[Sta
         return standings, ()
     beside = [one for one in standings if one.slot.number in other.slots]
     return [one for one in standings if one not in beside], beside
+
+
+def _leaving(desired: Desired, standings: Sequence[Standing], stays: Collection[int]) -> frozenset[int]:
+    """The slots that are emptied by command, be it in this turn."""
+    kept = {one.slot.number for one in standings if desired.wants(one.slot.number)}.union(stays)
+    return frozenset({one.slot.number for one in standings} - kept.difference(desired.drained))
 
 
 def _duty(facts: Facts, now: float) -> take_over.Plan:

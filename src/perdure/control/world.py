@@ -168,6 +168,8 @@ class ServiceState:
     preserved: Preserved = field(default_factory=Preserved)
     deaf_at: float = -math.inf
     """When no replica that serves was heard last."""
+    heard_at: float = math.inf
+    """See `Standing.heard_at`; brought up to date with the standings."""
     lossy: bool = False
     """The last state of the owner's slot could not be copied: who takes over loses what it had not got yet."""
 

@@ -163,6 +163,10 @@ class Standing:
     """For how long the monitor has heard at least one of the replicas that serve, of other services while none of this
     one does; 0: it hears none of them.
     """
+    heard_at: float = math.inf
+    """When the last question was asked that a replica of the service has answered; infinite while nobody who serves is
+    asked any.
+    """
     suspected: bool = False
     conviction: Conviction | None = None
     acquitted: bool = False

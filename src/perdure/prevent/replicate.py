@@ -31,12 +31,14 @@ class Room:
     """Slots whose replica is being handed over: it stays out of traffic."""
     stays: Collection[int] = ()
     """Slots that are not wanted, but whose replica nobody can replace."""
+    replaces: bool = True
+    """Whether one that serves may be replaced; not in a turn that isolates another one."""
 
 
 def decide(desired: Desired, standings: Sequence[Standing], room: Room, now: float) -> list[Decision]:
     """The steps that are due now, at most one for each slot."""
     decisions = [_slot(desired, standing, room, now) for standing in standings]
-    decisions.append(_roll(desired, standings))
+    decisions.append(_roll(desired, standings) if room.replaces else None)
     return [decision for decision in decisions if decision is not None]
 
 

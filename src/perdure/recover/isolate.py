@@ -7,7 +7,7 @@ so such a replica is restarted instead (`restart.condemn`). Not for what request
 (R06), for a restart comes after a relapse, and only who was isolated can relapse.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from perdure.model.decision import Advance, Decision, Note
@@ -36,12 +36,16 @@ class Shared:
     """What the replicas of the other release, which run beside these, do not show although they could."""
 
 
-def decide(standings: Sequence[Standing], replicas: int, shared: Shared) -> list[Decision]:
-    """Suspect, clear, isolate and readmit; `replicas` is the desired number."""
+def decide(
+    standings: Sequence[Standing], replicas: int, shared: Shared, leaving: Collection[int] = ()
+) -> list[Decision]:
+    """Suspect, clear, isolate and readmit; `replicas` is the desired number. `leaving`: slots that are emptied by
+    command anyway, so what is there is no capacity to count on.
+    """
     common = shared.common
     together = {(one.sign, one.endpoint) for one in common}
     floor = capacity_floor(replicas)
-    serving = sum(1 for standing in standings if standing.serving)
+    serving = sum(1 for standing in standings if standing.serving and standing.slot.number not in leaving)
     decisions: list[Decision] = []
     for standing in sorted(standings, key=_worst_first):
         verdict = standing.verdict
@@ -56,11 +60,13 @@ def decide(standings: Sequence[Standing], replicas: int, shared: Shared) -> list
                 decisions.append(_shared(standing, verdict, shared))
         elif (verdict.sign, verdict.endpoint) in together:
             continue
+        elif standing.slot.number in leaving:
+            decisions.append(_isolate(standing, verdict))
         elif serving - 1 >= floor:
             serving -= 1
             decisions.append(_isolate(standing, verdict))
         else:
-            decisions.append(_held(standing, verdict, floor))
+            decisions.append(_held(standing, verdict, serving, floor))
     serving = sum(1 for standing in standings if standing.serving)
     if Sign.REQUESTS in shared.signs:
         decisions.append(_failing_together(standings, shared, serving))
@@ -216,8 +222,8 @@ def _failing_together(standings: Sequence[Standing], shared: Shared, serving: in
     return Decision("R07", service, sentence, Note(shared_key(Sign.REQUESTS)), facts, Severity.ALARM)
 
 
-def _held(standing: Standing, verdict: Verdict, floor: int) -> Decision:
-    sentence = f"keeps its traffic because only {floor} serve (the capacity floor), although {verdict.sentence}"
+def _held(standing: Standing, verdict: Verdict, serving: int, floor: int) -> Decision:
+    sentence = f"keeps its traffic because only {serving} serve (the capacity floor), although {verdict.sentence}"
     facts = {"floor": floor, "sign": verdict.sign.value}
     return Decision("R06", str(standing.slot), sentence, Note("floor"), facts, Severity.ALARM)
 

@@ -152,8 +152,9 @@ def _overdue(service: Service, standing: Standing, now: float) -> Decision | Non
         return None
     if replica.state is State.STOPPING and replica.stop_deadline_at is not None and now >= replica.stop_deadline_at:
         return Decision("R12", subject, "did not end in time: its process group is killed", Kill(standing.slot))
-    late_s = now - replica.since_at - standing.stopped_s - service.restart.start_timeout_s
-    if replica.state is State.STARTING and late_s >= -ROUNDING_S and standing.hears_s >= HEARS_S:
+    late_at = replica.since_at + standing.stopped_s + service.restart.start_timeout_s - ROUNDING_S
+    heard = standing.hears_s >= HEARS_S and standing.heard_at >= late_at
+    if replica.state is State.STARTING and now >= late_at and heard:
         sentence = f"did not answer within {service.restart.start_timeout_s:g} s of its start: it is ended"
         end = End(standing.slot, service.restart.stop_timeout_s, failed=True)
         return Decision("R13", subject, sentence, end, severity=Severity.WARNING)
