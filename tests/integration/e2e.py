@@ -28,7 +28,7 @@ from bench.tally import Sample
 
 from perdure.cli.client import Client
 from perdure.control.paths import Paths
-from perdure.model.errors import PerdureError, UnavailableError
+from perdure.model.errors import UnavailableError
 
 ROOT = Path(__file__).resolve().parents[2]
 PERDURE = Path(sys.executable).with_name("perdure")
@@ -196,26 +196,15 @@ class Site:
     # The end
 
     def close(self) -> None:
-        """End everything that runs, and remove the directory."""
-        try:
-            self._continue()
-            with suppress(PerdureError, subprocess.TimeoutExpired):
-                self.status()
-                self.run("down", "--timeout", "20s", timeout_s=30.0)
-        finally:
-            self._kill_leftovers()
-            shutil.rmtree(self.directory)
+        """Kill everything that runs, the daemon first, and remove the directory."""
+        self._kill_leftovers()
+        shutil.rmtree(self.directory)
 
     def left(self) -> list[int]:
         """The processes of this site that still exist."""
         seen = {pid for pid, started in self._seen.items() if _started(pid) == started}
         found = seen.union(processes.belonging_to(self.directory), processes.belonging_to(self.paths.state))
         return sorted(pid for pid in found if not gone(pid))
-
-    def _continue(self) -> None:
-        for pid in self.left():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
 
     def _kill_leftovers(self) -> None:
         deadline_at = time.monotonic() + 10.0

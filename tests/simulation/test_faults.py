@@ -92,10 +92,16 @@ def test_f40_haproxy_is_right_again_soon(choice: float) -> None:
 
 
 def test_f40_a_server_that_is_opened_by_hand_to_a_stranger_is_closed_within_half_a_second() -> None:
-    """Seed 30239: a stranger has the old port of a replica that crashed, and somebody opens its old server."""
-    run = played(at("F1", 9.0, 1), at("F43", 10.0, 1, choice=0.9), at("F40", 10.6, choice=0.95), until_at=40.0)
-    assert 0 < run.world.clients.tallies["web"].wrong <= 7, "a third of 40 requests a second, for half a second"
-    assert not run.broken
+    """Seed 30239: a stranger has the old port of a replica that crashed, and somebody opens its old server (every
+    second one is).
+    """
+    wrong = []
+    for slot in (1, 2, 3):
+        crash, theft = at("F1", 9.0, slot), at("F43", 10.0, slot, choice=0.9)
+        run = played(crash, theft, at("F40", 10.6, choice=0.95), until_at=40.0)
+        wrong.append(run.world.clients.tallies["web"].wrong)
+        assert not run.broken
+    assert 0 < max(wrong) <= 7, "a third of 40 requests a second, for half a second"
 
 
 def test_f41_a_locked_store_changes_nothing_for_clients_and_is_told() -> None:

@@ -89,6 +89,14 @@ def test_what_makes_both_releases_ill_is_not_the_fault_of_the_new_one() -> None:
     assert by("L10", rollout(Phase.SHARING, 0), replace(shared, old=replace(OLD, ill_s=1.0))).phase is Phase.GOING_BACK
 
 
+def test_when_what_both_share_is_over_it_does_not_matter_which_is_seen_to_be_well_first() -> None:
+    healed = facts(ILL, ill_together_at=NOW - 0.1)
+    assert decided(rollout(Phase.SHARING, 0), healed) is None, "nor does its share grow meanwhile"
+    assert by("L10", rollout(Phase.SHARING, 0), replace(healed, ill_together_at=NOW - 10.0)).phase is Phase.GOING_BACK
+    assert roll_out.ill_together_at(healed, NOW) == NOW - 0.1
+    assert roll_out.ill_together_at(replace(healed, old=replace(OLD, ill_s=11.0)), NOW) == NOW
+
+
 @pytest.mark.parametrize(
     ("phase", "known", "follows"),
     [

@@ -51,6 +51,8 @@ class Memory:
     """Since when no replica of the new release serves, though nobody wanted that."""
     progress_at: float = -math.inf
     """When progress was seen last that is not written down; at first when this attempt was first seen."""
+    ill_together_at: float = -math.inf
+    """When both releases were ill last."""
 
 
 @dataclass(slots=True)
@@ -123,7 +125,9 @@ class Rollouts:
             )
             return
         facts = self.facts(service, rollout, now)
-        self._memories[service.name].progress_at = roll_out.progressed(rollout, facts, now)
+        memory = self._memories[service.name]
+        memory.progress_at = roll_out.progressed(rollout, facts, now)
+        memory.ill_together_at = roll_out.ill_together_at(facts, now)
         service.rollout_waits_for = roll_out.waits_for(rollout, facts, now)
         move = roll_out.decide(rollout, facts, now)
         if move is not None:
@@ -155,6 +159,7 @@ class Rollouts:
             evidence,
             self._group(service, rollout),
             memory.progress_at,
+            memory.ill_together_at,
         )
 
     def _remembered(self, service: ServiceState, rollout: Rollout, now: float) -> Memory:

@@ -125,8 +125,9 @@ def _thrown_out(rollout: Rollout, facts: Facts, now: float) -> Move | None:
         return roll_back.together(rollout, facts, now)
     if new.deaths >= roll_back.DEATHS_MAX and new.deaths > facts.old.deaths:
         return roll_back.ended(rollout, f"replicas of {name} ended {new.deaths} times", facts, now)
-    if new.ill_s >= ILL_S and not _both_ill(facts):
-        return roll_back.ended(rollout, f"half of {name} has been ill for {new.ill_s:.0f} s", facts, now)
+    ill_alone_s = min(new.ill_s, now - ill_together_at(facts, now))
+    if ill_alone_s >= ILL_S:
+        return roll_back.ended(rollout, f"half of {name} has been ill for {ill_alone_s:.0f} s", facts, now)
     if facts.tests.failed:
         return roll_back.untrue(rollout, facts, now)
     guilty, burst_s = _guilty(rollout, facts)
@@ -139,9 +140,14 @@ def _thrown_out(rollout: Rollout, facts: Facts, now: float) -> Move | None:
     return None
 
 
-def _both_ill(facts: Facts) -> bool:
+def _ill_together(facts: Facts) -> bool:
     """Whether the old release is ill as well, so that it is not the fault of the new one."""
-    return bool(facts.evidence.shared) or facts.old.ill_s >= ILL_S / 2.0
+    return facts.new.ill_s > 0.0 and (bool(facts.evidence.shared) or facts.old.ill_s >= ILL_S / 2.0)
+
+
+def ill_together_at(facts: Facts, now: float) -> float:
+    """When both releases were ill last: when what they share is over, one of them is seen to be well first."""
+    return now if _ill_together(facts) else facts.ill_together_at
 
 
 def _overdue(rollout: Rollout, facts: Facts, now: float) -> Move | None:
@@ -158,8 +164,7 @@ def progressed(rollout: Rollout, facts: Facts, now: float) -> float:
     """Until when there was progress that is not written down: requests, where nothing but requests is waited for; and
     what is not the fault of the new release does not count against it.
     """
-    ill_together = facts.new.ill_s > 0.0 and _both_ill(facts)
-    held = bool(facts.evidence.shared) or ill_together or _waits_for_others(rollout, facts)
+    held = bool(facts.evidence.shared) or _ill_together(facts) or _waits_for_others(rollout, facts)
     return max(facts.progress_at, now if held else -math.inf, facts.evidence.asked_at if facts.new.whole else -math.inf)
 
 
@@ -298,7 +303,7 @@ def _starts_active(rollout: Rollout) -> bool:
 def _step_waits_for(rollout: Rollout, facts: Facts, deploy: Deploy, now: float) -> str:
     """Why a step is not over; empty: it is."""
     step, evidence = rollout.steps[rollout.step], facts.evidence
-    if facts.new.ill_s > 0.0 and _both_ill(facts):
+    if _ill_together(facts):
         return "holds: both releases are ill; not this release"
     if not facts.new.whole:
         return f"{facts.new.serving} of {facts.new.wanted} new replicas serve"
@@ -310,6 +315,8 @@ def _step_waits_for(rollout: Rollout, facts: Facts, deploy: Deploy, now: float) 
         return "waits for the other services of this deploy"
     if rollout.skip or rollout.back:
         return ""
+    if facts.new.ill_s > 0.0 and not rollout.told:
+        return f"half of the new replicas are ill: {facts.new.ill_for}"
     proven_at = facts.new.since_at + min(step.for_s, deploy.stable_s)
     left_s = max(rollout.phase_at + step.for_s, proven_at) - now
     if left_s > 0.0:

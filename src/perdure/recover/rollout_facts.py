@@ -100,6 +100,8 @@ class Facts:
     group: Group = Group()
     progress_at: float = -math.inf
     """When progress was seen last that is not written down (`roll_out.progressed`)."""
+    ill_together_at: float = -math.inf
+    """When both releases were ill last (`roll_out.ill_together_at`)."""
 
 
 @dataclass(frozen=True, slots=True)
