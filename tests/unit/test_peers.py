@@ -12,7 +12,8 @@ from perdure.detect.peers import Peers, Tally
 TALLIES = st.builds(
     lambda requests, share: Tally(float(requests), requests * share), st.integers(0, 50), st.floats(0, 1)
 )
-ONES = st.one_of(st.just(peers.UNASKED), st.builds(peers.of_one, TALLIES, TALLIES, st.floats(0.0, 100.0)))
+COUNTS = st.floats(0.0, 100.0)
+ONES = st.one_of(st.just(peers.UNASKED), st.builds(peers.of_one, TALLIES, TALLIES, TALLIES, COUNTS, COUNTS))
 
 
 def joined(ones: list[Peers]) -> Peers:
@@ -39,10 +40,10 @@ def test_a_replica_alone_has_no_peers() -> None:
 
 
 def test_one_that_was_not_asked_is_a_peer_and_no_comparison() -> None:
-    asked = peers.of_one(Tally(10.0, 1.0), Tally(100.0, 5.0), 7.0)
+    asked = peers.of_one(Tally(10.0, 1.0), Tally(100.0, 5.0), Tally(300.0, 5.0), 0.0, 7.0)
     both = asked.joined(peers.UNASKED)
     assert (both.number, both.asked, both.lowest_share, both.fewest_failures, both.asked_at) == (2, 1, 0.1, 5.0, 7.0)
 
 
 def test_a_share_of_less_than_a_request_is_no_share() -> None:
-    assert peers.of_one(Tally(0.4, 0.4), Tally(0.4, 0.4), 1.0).lowest_share == peers.INFINITY
+    assert peers.of_one(Tally(0.4, 0.4), Tally(0.4, 0.4), Tally(0.4, 0.4), 0.0, 1.0).lowest_share == peers.INFINITY

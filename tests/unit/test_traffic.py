@@ -1,6 +1,7 @@
 """What clients got: failures convict a replica when it shows more of them than its peers and its own past."""
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -108,17 +109,48 @@ def test_one_bad_replica_among_healthy_peers_is_convicted_within_a_few_readings(
 def test_failures_are_a_replicas_own_when_they_fall_on_it_more_often_than_requests_do(
     mine: Tally, theirs: Tally, nats: float
 ) -> None:
-    assert traffic.apart((mine, mine, Tally()), peers.of_one(theirs, theirs, 1.0)) == pytest.approx(nats)
+    expected = max(0.0, nats - math.log(2.0))  # either of the two could be the one
+    assert traffic.apart(failing(mine, mine, mine), peers.of_one(theirs, theirs, theirs, 0.0, 1.0)) == pytest.approx(
+        expected
+    )
 
 
 def test_a_second_with_few_requests_does_not_say_that_hardly_any_fall_on_a_replica() -> None:
     """The good ones stand for eight each: the last second shows one of 25, the last ten a quarter."""
-    now, lately = Tally(1.0, 1.0), Tally(60.0, 4.0)
-    others = peers.of_one(Tally(24.0, 0.0), Tally(180.0, 0.0), 1.0)
-    assert traffic.apart((now, lately, Tally()), others) == pytest.approx(
-        4.0 * math.log(1.0 / (traffic.PART_MIN * 0.25))
-    )
-    assert traffic.apart((now, lately, Tally()), others) < traffic.APART_MIN
+    mine = failing(Tally(1.0, 1.0), Tally(60.0, 4.0), Tally(60.0, 4.0))
+    others = peers.of_one(Tally(24.0, 0.0), Tally(180.0, 0.0), Tally(180.0, 0.0), 0.0, 1.0)
+    nats = 4.0 * math.log(1.0 / (traffic.PART_MIN * 0.25)) - math.log(2.0)
+    assert traffic.apart(mine, others) == pytest.approx(nats)
+    assert nats < traffic.APART_MIN
+
+
+def test_a_peer_that_was_spared_what_failed_before_it_started_makes_nobody_look_guilty() -> None:
+    """In the minute before its peer began, the replica got nearly all requests, and ten of them failed."""
+    mine = failing(Tally(20.0, 0.0), Tally(200.0, 1.0), Tally(1100.0, 10.0))
+    others = peers.of_one(Tally(20.0, 0.0), Tally(200.0, 0.0), Tally(300.0, 0.0), 0.0, 1.0)
+    assert traffic.apart(mine, others) < traffic.APART_MIN
+
+
+def test_the_more_chances_there_were_the_more_failures_it_takes() -> None:
+    """Each replica, at each endpoint, might be the one that all failures of a client fall on by chance, each time."""
+
+    def enough(replicas: int, endpoints: int = 1, past: float = 0.0) -> int:
+        for failures in itertools.count(1):
+            mine, theirs = Tally(100.0, failures), Tally(100.0, 0.0)
+            one = peers.of_one(theirs, theirs, theirs, past / replicas, 1.0)
+            others = functools.reduce(Peers.joined, [one] * (replicas - 1))
+            seen = replace(failing(mine, mine, mine), apart=traffic.apart(failing(mine, mine, mine), others))
+            if traffic.convincing(seen, endpoints):
+                return failures
+        raise AssertionError
+
+    assert [enough(replicas) for replicas in range(2, 7)] == [10, 7, 6, 5, 5]
+    assert [enough(3, endpoints) for endpoints in (2, 4, 8)] == [8, 8, 9]
+    assert [enough(4, past=past) for past in (0.0, 20.0, 200.0, 2000.0)] == [6, 7, 8, 10]
+
+
+def failing(now: Tally, lately: Tally, minute: Tally) -> Seen:
+    return Seen(tallies=(now, lately, Tally()), waiting=(minute, Tally()))
 
 
 @pytest.mark.parametrize("quiet_s", [120, 360, 380, 420, 3600, 7200])
@@ -127,7 +159,7 @@ def test_a_failure_counts_however_long_ago_a_peer_failed_last(quiet_s: int) -> N
     for second in range(1, quiet_s):
         mine, other = read([mine, other], float(second), [(20, 0), (20, 0)])
     mine, other = read([mine, other], float(quiet_s), [(20, 1), (20, 0)])
-    assert mine.apart == pytest.approx(math.log(2.0), abs=0.001)
+    assert mine.apart == pytest.approx(0.0, abs=0.001)  # 1 of 1 on one of two, and either could be the one
     assert any(mine.scores) and not any(other.scores)
 
 

@@ -38,6 +38,9 @@ class Peers:
     """What they showed together in the last second."""
     lately: Tally = Tally()
     """The same for the last 10 s."""
+    minute: Tally = Tally()
+    past_failures: float = 0.0
+    """In the long run."""
     lowest_share: float = INFINITY
     """Of the failures in the last second, that of the healthiest."""
     fewest_failures: float = INFINITY
@@ -52,6 +55,8 @@ class Peers:
             self.asked + other.asked,
             Tally(self.now.requests + other.now.requests, self.now.failures + other.now.failures),
             Tally(self.lately.requests + other.lately.requests, self.lately.failures + other.lately.failures),
+            Tally(self.minute.requests + other.minute.requests, self.minute.failures + other.minute.failures),
+            self.past_failures + other.past_failures,
             min(self.lowest_share, other.lowest_share),
             min(self.fewest_failures, other.fewest_failures),
             max(self.asked_at, other.asked_at),
@@ -63,10 +68,10 @@ UNASKED = Peers(number=1)
 """One peer that was not asked lately."""
 
 
-def of_one(now: Tally, lately: Tally, asked_at: float) -> Peers:
+def of_one(now: Tally, lately: Tally, minute: Tally, past_failures: float, asked_at: float) -> Peers:
     """The summary of one replica that was asked lately."""
     share = now.share if now.requests > ONE_REQUEST else INFINITY
-    return Peers(1, 1, now, lately, share, lately.failures, asked_at)
+    return Peers(1, 1, now, lately, minute, past_failures, share, lately.failures, asked_at)
 
 
 def leave_one_out(each: Sequence[Peers]) -> list[Peers]:

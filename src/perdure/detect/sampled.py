@@ -193,8 +193,8 @@ def judge(endpoints: Endpoints, limit: float, now: float | None = None) -> Verdi
     """
     worst: Verdict | None = None
     for kind, name, seen in each(endpoints):
-        score = traffic.strength(seen, now)
-        if score >= limit and traffic.convincing(seen) and not seen.alone and (worst is None or score > worst.score):
+        score, own = traffic.strength(seen, now), traffic.convincing(seen, len(endpoints))
+        if score >= limit and own and not seen.alone and (worst is None or score > worst.score):
             worst = replace(_verdict(kind, name, endpoints[name], seen, limit), score=score)
     return worst
 

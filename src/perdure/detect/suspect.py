@@ -244,7 +244,7 @@ def suspicions(belief: Belief, now: float, rules: Policy, *, scored: bool = Fals
             if scored and not any(seen.scores):
                 continue
             expected = seen.expected_share or sampled.floor(kind, name)
-            strength, own = traffic.strength(seen, now), traffic.convincing(seen)
+            strength, own = traffic.strength(seen, now), traffic.convincing(seen, len(belief.endpoints))
             found.append(Suspicion(kind.evidence, name, strength, limit, expected, own))
     if rules.service.digest is not None:
         label, apart = rules.service.digest.label, float(belief.compared.apart)

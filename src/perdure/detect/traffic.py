@@ -40,10 +40,12 @@ replica's own past before it is found. Two, for of one wait a third is over afte
 
 FORGET_S = 60.0
 """The time constant with which suspicion fades."""
-APART_MIN = math.log(1000.0)
-"""Of a thousand causes that all replicas share, at most one may look like the fault of a single one: seven failures on
-one of three and none on the others, ten on one of two.
+APART_MIN = math.log(500.0)
+"""Of 500 causes that all replicas share, at most one may look like the fault of a single one, whichever: ten failures
+on one of two and none on the other, seven on one of three, six on one of four, five on one of five.
 """
+CHANCE = 7.0
+"""So many failures are one such cause, for where clients fail often, bad requests come together often."""
 PART_MIN = 0.8
 """A replica gets at least this part of the share of requests that it got in the last ten seconds."""
 NONE = Tally()
@@ -58,7 +60,7 @@ class Seen:
     scores: cusum.Scores = cusum.NOTHING
     tallies: tuple[Tally, Tally, Tally] = (NONE, NONE, NONE)
     waiting: tuple[Tally, Tally] = (NONE, NONE)
-    """What has not entered the long run yet: in its first wait, and in its second."""
+    """What has not entered the long run yet: in its first wait, which is the last minute, and in its second."""
     at: float | None = None
     requests: int = 0
     failures: int = 0
@@ -70,8 +72,8 @@ class Seen:
     alone: bool = False
     """The present suspicion was gathered while there was no peer."""
     apart: float = math.inf
-    """How much likelier it is that the failures of the last 10 s are this replica's own than that they fall on all in
-    proportion to their requests, in nats; infinity without peers.
+    """How much likelier it is that the failures of the last minute are this replica's own than that they fall on all in
+    proportion to their requests and one of the replicas looks like that by chance, in nats; infinity without peers.
     """
     expected_share: float | None = None
     """q0 at the last comparison; None when there was none since the last suspicion."""
@@ -134,10 +136,12 @@ def summary(seen: Seen, now: float) -> Peers:
     """What a replica is to its peers at `now`: faded, for it may not have been asked in this reading."""
     if seen.at is None or now - seen.at > SPANS_S[1]:
         return peers.UNASKED
+    idle_s = now - seen.at
     shown, lately = (
-        _faded(tally, (now - seen.at) / span_s) for tally, span_s in zip(seen.tallies[:2], SPANS_S[:2], strict=True)
+        _faded(tally, idle_s / span_s) for tally, span_s in zip(seen.tallies[:2], SPANS_S[:2], strict=True)
     )
-    return peers.of_one(shown, lately, seen.at)
+    minute = _faded(seen.waiting[0], idle_s / DELAY_S)
+    return peers.of_one(shown, lately, minute, seen.tallies[2].failures, seen.at)
 
 
 def observe(seen: Seen, served: Served, others: Peers, floor: float = FLOOR) -> Seen:
@@ -168,7 +172,7 @@ def observe(seen: Seen, served: Served, others: Peers, floor: float = FLOOR) -> 
         since_at,
         compared=not others.number or others.asked_at >= since_at,
         alone=not others.number,
-        apart=apart(seen.tallies, others) if others.number else math.inf,
+        apart=apart(seen, others) if others.number else math.inf,
         expected_share=expected,
     )
 
@@ -193,27 +197,32 @@ def healthy_share(seen: Seen, others: Peers, floor: float = FLOOR) -> float:
     return min(CEILING, max(floor, others.now.share, others.lately.share, past))
 
 
-def apart(tallies: tuple[Tally, Tally, Tally], others: Peers) -> float:
+def apart(seen: Seen, others: Peers) -> float:
     """The log-likelihood ratio, in nats, of "my share of the failures is what it is" against "failures fall on me as
-    often as requests do"; 0 when they fall on me less often than that.
+    often as requests do"; 0 when they fall on me less often. Less the logarithm of how many opportunities chance had:
+    each of the replicas could be the one, at each cause of failures in the long run.
 
     The first bad requests of a client may all reach the same replica: of two replicas, one gets the first three in a
     quarter of the cases. Which requests fail is then the client's doing, and only where they fail speaks against a
-    replica (a binomial likelihood ratio, the G-test's half). How often requests fall on it is told by the last second:
-    in ten, a replica that has just started got fewer than its peers, most of them before anything failed. But a few
-    requests say little, and fewer still when lines stand for several: so it is hardly less than in the last ten.
+    replica (a binomial likelihood ratio, the G-test's half). They are those of the last minute, or few requests of
+    which many fail would never be enough. How often requests fall on it is told by the last second: in a minute, a
+    replica that has just started got fewer than its peers, most of them before anything failed. But a few requests say
+    little, and fewer still when lines stand for several: so it is hardly less than in the last ten seconds, and, for a
+    peer that has just started was spared what failed before, than in the last minute.
     """
-    mine, theirs = tallies[1], others.lately
+    mine, theirs = seen.waiting[0], others.minute
     failures = mine.failures + theirs.failures
     if mine.failures <= 0.0:
         return 0.0
-    expected = min(0.99, max(0.01, _part(tallies[0], others.now), PART_MIN * _part(mine, theirs)))
+    hardly_less = PART_MIN * max(_part(seen.tallies[1], others.lately), _part(mine, theirs))
+    expected = min(0.99, max(0.01, _part(seen.tallies[0], others.now), hardly_less))
     found = mine.failures / failures
     if found <= expected:
         return 0.0
     elsewhere = theirs.failures / failures  # not 1 - found: what is left of an old failure is below a rounding error
     rest = theirs.failures * math.log(elsewhere / (1.0 - expected)) if elsewhere > 0.0 else 0.0
-    return mine.failures * math.log(found / expected) + rest
+    chances = (others.number + 1) * (1.0 + (seen.tallies[2].failures + others.past_failures) / CHANCE)
+    return max(0.0, mine.failures * math.log(found / expected) + rest - math.log(chances))
 
 
 def _part(mine: Tally, theirs: Tally) -> float:
@@ -222,9 +231,11 @@ def _part(mine: Tally, theirs: Tally) -> float:
     return mine.requests / requests if requests > 0.0 else 0.0
 
 
-def convincing(seen: Seen) -> bool:
-    """Whether a peer was asked since the suspicion began, and the failures are this replica's own."""
-    return seen.compared and seen.apart >= APART_MIN
+def convincing(seen: Seen, endpoints: int = 1) -> bool:
+    """Whether a peer was asked since the suspicion began, and the failures are this replica's own, if they were looked
+    for at so many endpoints.
+    """
+    return seen.compared and seen.apart >= APART_MIN + math.log(endpoints)
 
 
 def judge(seen: Seen, limit: float, alone: bool = False, now: float | None = None) -> Verdict | None:
