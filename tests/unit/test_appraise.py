@@ -8,8 +8,9 @@ from facts import HEALTHZ, conviction, desired, replica, service
 from perdure.control import appraise
 from perdure.control.world import ServiceState, SlotState
 from perdure.detect import peers, suspect, traffic
-from perdure.model.evidence import Outcome, Probed, Served
+from perdure.model.evidence import Beat, Outcome, Probed, Served
 from perdure.model.replica import Slot, State
+from perdure.model.service import Heartbeat
 from perdure.model.verdict import Sign
 
 RULES = suspect.policy(service())
@@ -23,6 +24,28 @@ def asked(slot: SlotState, at: float, *outcomes: Outcome) -> None:
         probed = Probed("web/1#1", HEALTHZ.label, begun_at, begun_at + 0.01, outcome)
         slot.belief = suspect.observe(slot.belief, probed, RULES)
     appraise.standings(ServiceState(desired(), RULES, {1: slot}), at + 1.0)
+
+
+def test_what_a_starting_replica_has_not_shown_yet_is_said_in_words() -> None:
+    told = suspect.policy(service(heartbeat=Heartbeat(1.0)))
+    slot = SlotState(Slot("web", 1), replica(1, State.STARTING))
+    known = ServiceState(desired(told.service), told, {1: slot})
+
+    def awaits() -> str:
+        return appraise.awaits(known, slot, 10.0)
+
+    assert awaits() == "http /healthz has had no good answer"
+    refused = Probed("web/1#1", HEALTHZ.label, 1.0, 1.0, Outcome.REFUSED, "connection refused")
+    slot.belief = suspect.observe(slot.belief, refused, told)
+    assert awaits() == "http /healthz has had no good answer (the last one: connection refused)"
+    slot.belief = suspect.observe(slot.belief, Probed("web/1#1", HEALTHZ.label, 2.0, 2.0, Outcome.GOOD), told)
+    assert awaits() == "it has sent no heartbeat"
+    slot.belief = suspect.observe(slot.belief, Beat("web/1#1", 3.0), told)
+    assert awaits() == "it does not listen on its port, 21001"
+    slot.port_checked = True
+    assert awaits() == ""
+    slot.exited = True
+    assert awaits() == "it has ended"
 
 
 @pytest.mark.parametrize("others", [Outcome.STATUS, Outcome.REFUSED])

@@ -107,6 +107,7 @@ def test_an_explanation_shows_rule_facts_evidence_and_the_capsule_without_contro
         "evidence": [
             {"class": "probe", "endpoint": "http /", "score": 4.6, "threshold": 9.2, "changes_with": "a beat"}
         ],
+        "awaits": "it has sent no heartbeat",
         "readmission": {"sentence": "is readmitted after 0.8 s of hold-down"},
         "capsule": {
             "exit": "exit code 1",
@@ -122,6 +123,7 @@ def test_an_explanation_shows_rule_facts_evidence_and_the_capsule_without_contro
         "misses = 3",
         "█████░░░░░ 4.6 / 9.2",
         "a beat",
+        "not ready  it has sent no heartbeat",
         "readmission  is readmitted after 0.8 s of hold-down",
         "exit code 1",
         "503",

@@ -8,7 +8,7 @@ from facts import HEALTHZ, desired, replica, service
 from heard import Heard
 
 from perdure.control import crowding
-from perdure.control.appraise import answered, standings
+from perdure.control.appraise import awaits, standings
 from perdure.control.conditions import deadly_request
 from perdure.control.observe import Observer
 from perdure.control.world import ServiceState, SlotState, Totals, World
@@ -62,7 +62,7 @@ class Seen:
 
     @property
     def answered(self) -> bool:
-        return answered(self.service, self.service.slots[1], 10.2)
+        return not awaits(self.service, self.service.slots[1], 10.2)
 
 
 @pytest.fixture

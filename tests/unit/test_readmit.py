@@ -73,6 +73,13 @@ def test_a_limit_that_a_reload_took_away_keeps_nobody_out() -> None:
     assert acquits(over, Sign.MEMORY, rules=unlimited)
 
 
+def test_heartbeats_that_a_reload_took_away_are_replaced_by_all_checks() -> None:
+    untold = suspect.policy(service(checks=(HEALTHZ, TCP)))
+    silent = belief(answers(HEALTHZ.label), answers("tcp"), beat_at=90.0)
+    assert acquits(silent, Sign.SILENT, rules=untold)
+    assert not acquits(belief(answers(HEALTHZ.label), beat_at=90.0), Sign.SILENT, rules=untold)
+
+
 def test_a_check_that_a_reload_took_away_is_replaced_by_all_that_are_left() -> None:
     gone = Conviction(EvidenceClass.PROBE, Sign.STATUS, "http /old", AT, "")
     assert readmit.acquits(HEALTHY, gone, 0, 110.0, RULES)

@@ -125,7 +125,7 @@ def test_undraining_readmits_nobody_who_was_convicted() -> None:
 
 
 def test_a_replica_that_answered_becomes_ready() -> None:
-    answered = standing(1, State.STARTING, answered=True)
+    answered = standing(1, State.STARTING, awaits="")
     assert rules(WANTED, answered) == [("P06", "web/1")]
     assert rules(DRAINED, answered) == [("P06", "web/1")]
     assert rules(WANTED, standing(1, State.STARTING)) == []
@@ -194,7 +194,7 @@ def _carried_out(one: Standing, decisions: Sequence[Decision], now: float) -> St
         case [End()]:
             return standing(one.slot.number, State.STOPPED, now)
         case [Begin()]:
-            begun = standing(one.slot.number, State.STARTING, now, answered=True)
+            begun = standing(one.slot.number, State.STARTING, now, awaits="")
         case [Advance(_, Event.ANSWERED)]:
             begun = standing(one.slot.number, State.READY, now)
         case _:

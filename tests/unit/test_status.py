@@ -281,5 +281,13 @@ def test_an_isolated_slot_says_what_readmits_it() -> None:
     assert about["readmission"]["sentence"] == "is readmitted at the next look"
 
 
+def test_a_starting_slot_says_what_it_has_not_shown_yet() -> None:
+    starts, serves = (
+        status.explain(world(slot(1, State.STARTING), slot(2)), NOW, number)["slots"][0] for number in (1, 2)
+    )
+    assert starts["awaits"] == "http /healthz has had no good answer"
+    assert serves["awaits"] == ""
+
+
 def test_a_worker_has_no_traffic_to_explain() -> None:
     assert set(sentences(suspect.Belief(), listen=None)) == {"process"}

@@ -47,7 +47,7 @@ def standings(draw: st.DrawFn, number: int) -> Standing:
         if convicted
         else None,
         acquitted=convicted and draw(st.booleans()),
-        answered=state is State.STARTING and draw(st.booleans()),
+        awaits=draw(st.sampled_from(["", "it has sent no heartbeat"])),
         in_flight=draw(st.none() | st.integers(0, 3)),
     )
 

@@ -45,6 +45,8 @@ def _slot(slot: Document) -> Iterator[RenderableType]:
         yield _indented(Text.assemble(("facts  ", _DIM), facts), 2)
     evidence = slot.get("evidence") or ()
     yield _indented(_evidence(evidence) if evidence else Text("no evidence against it", _DIM), 2)
+    if slot.get("awaits"):
+        yield _indented(Text.assemble(("not ready  ", _DIM), _safe(slot["awaits"])), 2)
     if slot.get("readmission"):
         yield _indented(Text.assemble(("readmission  ", _DIM), _safe(slot["readmission"].get("sentence"))), 2)
     if slot.get("capsule"):

@@ -63,7 +63,8 @@ document on each line.""",
 Each piece of evidence is shown with its score and the threshold; a full bar convicts. `CHANGES WITH` is the observation
 that would change the verdict: what would convict while nothing is wrong, and what clears it otherwise. What requests of
 clients show must also be the replica's own: failures must fall on it clearly more often than requests do, as when
-within some ten seconds there are seven on one of three replicas and none on the others, or ten on one of two.
+within a minute there are seven on one of three replicas and none on the others, or ten on one of two; where clients
+often fail by themselves, more. `not ready` (in `--json`: `awaits`) is what a starting replica has not shown yet.
 `readmission` of an isolated slot says what readmits it: good answers, other evidence, and the hold-down that is left;
 in `--json` as `good_answers` (check to number) and `hold_down_s`. `last failure` is the capsule that is kept from the
 replica that failed last: how it ended, its last lines, the answer that the failing check got.""",

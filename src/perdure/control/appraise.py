@@ -90,23 +90,25 @@ def _silences(service: ServiceState, now: float) -> dict[int, vantage.Silence]:
     return found
 
 
-def answered(service: ServiceState, slot: SlotState, now: float) -> bool:
-    """Whether a starting replica has answered all that it is asked and, where clients reach it, listens on its port
-    itself; one that stands by may do so when it is promoted.
+def awaits(service: ServiceState, slot: SlotState, now: float) -> str:
+    """What a starting replica has not shown yet, in words: a good answer to all that it is asked, a heartbeat, and that
+    it listens on its port itself, where clients reach it; one that stands by may do so when it is promoted.
     """
     rules, replica, belief = service.rules_of(slot), slot.replica, slot.belief
     if replica is None or slot.exited:
-        return False
+        return "it has ended"
     for check in rules.service.asked:
         asked = belief.asked.get(check.label)
         if asked is None or asked.goods == 0:
-            return False
+            last = f" (the last one: {asked.last_answer})" if asked is not None and asked.last_answer else ""
+            return f"{check.label} has had no good answer{last}"
     if rules.service.heartbeat is not None and belief.told.count == 0:
-        return False
+        return "it has sent no heartbeat"
     if not rules.service.asked:
-        return now - replica.since_at >= UNASKED_READY_S
+        return "" if now - replica.since_at >= UNASKED_READY_S else f"it has run for less than {UNASKED_READY_S:g} s"
     stands_by = rules.service.one_active and slot.slot.number != service.term.owner
-    return slot.port_checked or rules.service.listen is None or stands_by
+    listens = slot.port_checked or rules.service.listen is None or stands_by
+    return "" if listens else f"it does not listen on its port, {replica.port}"
 
 
 def in_flight(service: ServiceState, replica: Replica) -> int | None:
@@ -151,7 +153,7 @@ def _standing(
         filling=suspect.filling(slot.belief, rules) if slot.serves or state is State.DRAINING else None,
         clock_ahead_s=suspect.clock_ahead_s(slot.belief, rules) if slot.live else None,
         stopped_s=slot.belief.kernel.forgiven_s + process.stopped_s(slot.belief.kernel),
-        answered=state is State.STARTING and answered(service, slot, now),
+        awaits=awaits(service, slot, now) if state is State.STARTING else "",
         told=slot.told,
         deaf=slot.refusals >= TOLD_MAX,
         unsaved=slot.unsaved,

@@ -6,7 +6,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from perdure.control import keepsakes, outlook, rollback_documents, rollout_documents
+from perdure.control import appraise, keepsakes, outlook, rollback_documents, rollout_documents
 from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import digest, probe, sampled, stall, suspect, traffic
 from perdure.model.evidence import MEASURED, EvidenceClass
@@ -256,6 +256,7 @@ def _explained(service: ServiceState, slot: SlotState, now: float) -> dict[str, 
             for one in found
             if carried or one.evidence not in MEASURED
         ],
+        "awaits": appraise.awaits(service, slot, now) if _state(slot) is State.STARTING else "",
         "readmission": outlook.readmission(service, slot, now),
         "capsule": _capsule(slot),
     }

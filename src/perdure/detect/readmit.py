@@ -48,7 +48,8 @@ def remaining(
     """What must come before the replica is readmitted."""
     probed, limited = conviction.evidence is EvidenceClass.PROBE, conviction.sign is Sign.MEMORY
     asked = [conviction.endpoint] if probed and conviction.endpoint in rules.probe_limits else [*rules.probe_limits]
-    if limited or conviction.evidence is EvidenceClass.HEARTBEAT:
+    told = conviction.evidence is EvidenceClass.HEARTBEAT and rules.service.heartbeat is not None
+    if limited or told:
         asked = []
     missing = {label: _goods_missing(belief.asked.get(label), conviction) for label in asked}
     return Remaining(
@@ -100,7 +101,9 @@ def _unturned(belief: suspect.Belief, conviction: Conviction, now: float, rules:
     match conviction.evidence:
         case EvidenceClass.HEARTBEAT:
             every = rules.service.heartbeat
-            late = every is None or now > heartbeat.expected_by(belief.told, every.every_s)
+            if every is None:
+                return ""
+            late = now > heartbeat.expected_by(belief.told, every.every_s)
             return "a heartbeat" if late or belief.told.last_at <= conviction.at else ""
         case EvidenceClass.LIMIT if conviction.sign is Sign.BACKLOG:
             return "room in its backlog" if belief.holdings.backlog_full_since_at is not None else ""

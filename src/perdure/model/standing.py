@@ -193,8 +193,8 @@ class Standing:
     """By how much its clock is wrong; None: it is not, as far as anybody knows."""
     stopped_s: float = 0.0
     """For how long its process was stopped, or is."""
-    answered: bool = False
-    """It answered all its checks on its own port."""
+    awaits: str = "its first answer"
+    """What a starting replica has not shown yet; empty: it answered all its checks on its own port."""
     told: int = 0
     """The epoch that a warm replica has been told, and has taken."""
     deaf: bool = False

@@ -68,7 +68,7 @@ def _slot(desired: Desired, standing: Standing, room: Room, now: float) -> Decis
     leaves = standing.state_is(State.DRAINING) and standing.fills_soon
     if (desired.outdated(replica) or leaves) and not standing.serving:
         return _leave(desired, standing, now, "P03", "is replaced")
-    if standing.state_is(State.STARTING) and standing.answered:
+    if standing.state_is(State.STARTING) and not standing.awaits:
         stands_by = desired.service.one_active and not replica.epoch
         event = Event.STOOD_BY if stands_by else Event.ANSWERED
         return _decision("P06", standing, "answered its checks on its own port", Advance(standing.slot, event))

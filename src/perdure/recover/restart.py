@@ -155,7 +155,7 @@ def _overdue(service: Service, standing: Standing, now: float) -> Decision | Non
     late_at = replica.since_at + standing.stopped_s + service.restart.start_timeout_s - ROUNDING_S
     heard = standing.hears_s >= HEARS_S and standing.heard_at >= late_at
     if replica.state is State.STARTING and now >= late_at and heard:
-        sentence = f"did not answer within {service.restart.start_timeout_s:g} s of its start: it is ended"
+        sentence = f"is ended: {service.restart.start_timeout_s:g} s after its start {standing.awaits}"
         end = End(standing.slot, service.restart.stop_timeout_s, failed=True)
         return Decision("R13", subject, sentence, end, severity=Severity.WARNING)
     if replica.state is State.STARTING and standing.verdict is not None and standing.verdict.sign in HOPELESS:
