@@ -9,7 +9,7 @@ from perdure.model.snapshot import Keeping, StateKind
 from perdure.sim import plan, run
 from perdure.sim.checkers import Converges, GroupsEnd, OneProcessPerSlot, UnknownIsNotHealthy
 from perdure.sim.checkers_data import NothingLost
-from perdure.sim.checkers_owner import OneActive
+from perdure.sim.checkers_owner import OneActive, RightLasts
 from perdure.sim.commands import VERBS
 from perdure.sim.kernel import Runs
 from perdure.sim.plan import Plan
@@ -34,7 +34,7 @@ def drawn(seed: int) -> Plan:
 
 def prepared(seed: int, lost: NothingLost) -> World:
     """A world in which somebody hands over now and then; in every third a state is damaged, and its replica dies."""
-    watchers = [OneProcessPerSlot(), OneActive(), Converges(), UnknownIsNotHealthy(), GroupsEnd(), lost]
+    watchers = [OneProcessPerSlot(), OneActive(), RightLasts(), Converges(), UnknownIsNotHealthy(), GroupsEnd(), lost]
     world = run.prepared(seed, drawn(seed), watchers)
     services = [one.name for one in world.services.values() if one.one_active]
 

@@ -4,9 +4,19 @@ Who is active is the truth of the machine: a living process whose slot's role fi
 requests to. Neighbours: `checkers` watches the other promises, `takeover` plays several hosts.
 """
 
+from perdure.model.event import Event
 from perdure.sim.kernel import Runs
 from perdure.sim.servers import Request
 from perdure.sim.world import Watcher, World
+
+
+class RightLasts(Watcher):
+    """On one machine nobody else can take a right, so nobody is ended for having lost it."""
+
+    def decided(self, world: World, event: Event) -> None:
+        """Rule T07 says that a right has run out."""
+        if event.rule == "T07":
+            world.broken("RightLasts", f"{event.subject} {event.sentence}")
 
 
 class OneActive(Watcher):
