@@ -37,7 +37,7 @@ def test_what_a_starting_replica_has_not_shown_yet_is_said_in_words() -> None:
     assert awaits() == "http /healthz has had no good answer"
     refused = Probed("web/1#1", HEALTHZ.label, 1.0, 1.0, Outcome.REFUSED, "connection refused")
     slot.belief = suspect.observe(slot.belief, refused, told)
-    assert awaits() == "http /healthz has had no good answer (the last one: connection refused)"
+    assert awaits() == "http /healthz has had no good answer (the last one was: connection refused)"
     slot.belief = suspect.observe(slot.belief, Probed("web/1#1", HEALTHZ.label, 2.0, 2.0, Outcome.GOOD), told)
     assert awaits() == "it has sent no heartbeat"
     slot.belief = suspect.observe(slot.belief, Beat("web/1#1", 3.0), told)

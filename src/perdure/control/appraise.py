@@ -7,7 +7,7 @@ decided here; but since when there has been a verdict is remembered, and when th
 import math
 
 from perdure.control.world import ServiceState, SlotState
-from perdure.detect import process, readmit, sampled, stall, suspect, traffic, vantage
+from perdure.detect import probe, process, readmit, sampled, stall, suspect, traffic, vantage
 from perdure.model.check import CONFIRMING
 from perdure.model.replica import Replica, Slot, State
 from perdure.model.standing import Standing
@@ -100,8 +100,8 @@ def awaits(service: ServiceState, slot: SlotState, now: float) -> str:
     for check in rules.service.asked:
         asked = belief.asked.get(check.label)
         if asked is None or asked.goods == 0:
-            last = f" (the last one: {asked.last_answer})" if asked is not None and asked.last_answer else ""
-            return f"{check.label} has had no good answer{last}"
+            shown = f" (the last one was: {asked.last_answer[: probe.SHOWN]})" if asked and asked.last_answer else ""
+            return f"{check.label} has had no good answer{shown}"
     if rules.service.heartbeat is not None and belief.told.count == 0:
         return "it has sent no heartbeat"
     if not rules.service.asked:

@@ -328,7 +328,7 @@ def _asked(asked: probe.Asked | None, now: float) -> str:
         return "not asked yet"
     if asked.last_good_at is not None and not asked.misses:
         return f"answered well {now - asked.last_good_at:.1f} s ago"
-    return f"{asked.misses} misses in a row: {asked.last_answer[:120]}"
+    return f"{asked.misses} misses in a row: {asked.last_answer[: probe.SHOWN]}"
 
 
 def _at_endpoint(endpoints: sampled.Endpoints, one: suspect.Suspicion, now: float) -> str:

@@ -38,6 +38,8 @@ ANSWERING_S = 0.25
 """Pause between two probes of a starting replica that answers, if not well yet: it is about to be ready."""
 BOTH_KINDS_EVERY = 5
 RECENT = 8
+SHOWN = 120
+"""So many characters of an answer stand in a sentence."""
 CLOCK_OFF_S = 30.0
 """A clock that is off by less may belong to a server that writes the date of its answers ahead."""
 CLOCK_LOOKS = 3
@@ -234,4 +236,4 @@ def _sentence(asked: Asked, now: float, sign: Sign) -> str:
         Sign.FOREIGN: "was answered by a process that is not the replica's",
     }[sign]
     many = "once" if asked.misses == 1 else f"{asked.misses} times in a row"
-    return f"{asked.check} {what}, {many}" + (f": {asked.last_answer[:120]}" if asked.last_answer else "")
+    return f"{asked.check} {what}, {many}" + (f": {asked.last_answer[:SHOWN]}" if asked.last_answer else "")
