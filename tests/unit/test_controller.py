@@ -143,6 +143,20 @@ async def test_a_daemon_that_starts_goes_on_with_the_release_that_runs(
     assert (wanted(store).release, wanted(store).service) == ("web@1", replace(WEB, retry=Retry(attempts=1)))
 
 
+async def test_what_runs_does_not_become_active_passive(store: MemoryStore, controller: Controller) -> None:
+    await controller.apply(Deployment((WEB,)))
+    other = replace(WEB, mode=Mode.ACTIVE_PASSIVE, retry=Retry(attempts=1))
+    with pytest.raises(ConflictError, match="web runs as active-active, and cannot become active-passive") as refused:
+        await controller.apply(Deployment((other,)))
+    assert "take it out of the file" in refused.value.hint
+    [sentence] = await controller.apply(Deployment((other,)), starting=True)
+    assert sentence.startswith("web goes on as active-active; the file declares it as active-passive: take it out")
+    assert wanted(store).service == WEB
+    await controller.stop_all()
+    await controller.apply(Deployment((other,)), starting=True)
+    assert wanted(store).service.mode is Mode.ACTIVE_PASSIVE
+
+
 async def test_what_was_stopped_starts_as_the_file_says_now(store: MemoryStore, controller: Controller) -> None:
     await controller.apply(Deployment((WEB,)))
     await controller.stop_all()

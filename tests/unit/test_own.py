@@ -105,7 +105,7 @@ async def test_until_a_right_of_an_earlier_daemon_is_renewed_nothing_is_said_of_
     meanwhile: list[Term] = []
     case.shelf.on_commit = lambda: meanwhile.append(later.term(case.service))
     await later.step()
-    assert meanwhile == [Term()]
+    assert meanwhile == [Term(known=False)]
     term = later.term(case.service)
     assert (term.owner, term.holds) == (2, True)
 

@@ -9,7 +9,8 @@ from test_claim import Hand
 from test_own import Told
 
 from perdure.control import keepsakes
-from perdure.control.preserve import CAUGHT_UP_S_MAX, UNSAVED_AGAIN_S, Preserver, lag_s
+from perdure.control.lineage import lag_s
+from perdure.control.preserve import CAUGHT_UP_S_MAX, UNSAVED_AGAIN_S, Preserver
 from perdure.control.world import ServiceState, SlotState, World
 from perdure.detect import suspect
 from perdure.model.errors import ConfigError, RefusedError, UnavailableError
@@ -46,6 +47,7 @@ class Case:
             lambda slot: (),
             lambda: 0.5,
             lambda service: None,
+            lambda slot: None,
             self.told,
         )
 

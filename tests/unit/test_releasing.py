@@ -236,3 +236,17 @@ async def test_once_nothing_more_is_to_end_of_it_commands_are_taken_again(shop: 
     await shop.deploy(shop.web("2"))
     await shop.becomes(Phase.GOING_BACK, ended_for="it fails", slots=())
     assert await shop.controller.scale("web", 2) == ["web is scaled to 2"]
+    rollout = (await shop.desired()).rollout
+    assert rollout is not None and len(rollout.old.slots) == rollout.replicas == 2
+
+
+async def test_while_the_release_before_is_recalled_nobody_who_asks_for_the_new_one_gets_the_old_one(
+    shop: Shop,
+) -> None:
+    await shop.apply(shop.web("1"))
+    await shop.deploy(shop.web("2"))
+    await shop.becomes(Phase.RECALLED, slots=(2,))
+    before = await shop.desired()
+    with pytest.raises((ConflictError, RefusedError)):
+        await shop.releasing.roll_back("web", "web@2")
+    assert await shop.desired() == before

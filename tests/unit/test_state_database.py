@@ -55,7 +55,7 @@ def test_a_copy_is_whole_and_ends_while_somebody_writes_without_pause(
     monkeypatch.setattr(state, "AT_ONCE_BYTES", 0)
     monkeypatch.setattr(state, "PAGES_A_STEP", 20)
     live = tmp_path / "notes.db"
-    ended = threading.Event()
+    begun, ended = threading.Event(), threading.Event()
     sums = ("CREATE TABLE a(n)", "CREATE TABLE b(n)", "INSERT INTO a VALUES(0)", "INSERT INTO b VALUES(0)")
     database(live, TABLE, FILL.format(3_000), *sums, wal=wal).close()
 
@@ -65,10 +65,12 @@ def test_a_copy_is_whole_and_ends_while_somebody_writes_without_pause(
             while not ended.is_set():
                 # In two pages; a mix of two moments shows.
                 run(connection, "BEGIN IMMEDIATE", "UPDATE a SET n = n + 1", "UPDATE b SET n = n - 1", "COMMIT")
+                begun.set()
 
     thread = threading.Thread(target=write)
     thread.start()
     try:
+        assert begun.wait(10.0)
         for number in range(5):
             target = tmp_path / f"copy{number}"
             state.copy(live, target)

@@ -45,11 +45,11 @@ def _slots(agent: Agent, records: Mapping[str, Record]) -> int:
         if not key.startswith(persist.SLOTS):
             continue
         slot = Slot.parse(key.removeprefix(persist.SLOTS))
-        state = persist.read_slot(record.value, slot, agent.clock.now())
         service = agent.world.services.get(slot.service)
         if service is None:
             service = _orphaned(slot.service)
             agent.world.services[slot.service] = service
+        state = persist.read_slot(record.value, slot, service.desired.service.restart, agent.clock.now())
         service.slots[slot.number] = state
         if _take_over(agent, state):
             adopted += 1

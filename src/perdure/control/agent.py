@@ -91,6 +91,11 @@ class Agent:
             self._ask_anew(service, asked)
         self.touch(name)
 
+    def changed(self, slot: Slot) -> None:
+        """Have a slot written down before the next decision of its service is carried out."""
+        self._changed[slot] = None
+        self.touch(slot.service)
+
     def watch_adopted(self) -> None:
         """Begin to ask the replicas that an earlier daemon left running."""
         for service, slot in self.world.slots():

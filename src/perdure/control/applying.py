@@ -15,6 +15,7 @@ from perdure.model.service import Deployment, Service
 from perdure.model.standing import Desired
 from perdure.ports.store import Record
 
+ANOTHER_MODE = "take it out of the file and run `perdure reload`, then put it back and run `perdure reload`"
 MOVING = frozenset({*UNDER_WAY, Phase.RECALLED, Phase.GOING_BACK})
 
 
@@ -28,6 +29,7 @@ def refuse(known: Mapping[str, Record], deployment: Deployment) -> None:
         if record is None:
             continue
         before = persist.read_desired(record.value)
+        same_mode(before, service)
         differ = release_records.differences(before.service, service)
         if differ and not before.stopped:
             wanted[service.name] = ", ".join(differ)
@@ -37,6 +39,16 @@ def refuse(known: Mapping[str, Record], deployment: Deployment) -> None:
     if wanted:
         told = "; ".join(f"{name} ({what})" for name, what in wanted.items())
         raise RefusedError(f"this would be another release of {told}", f"perdure deploy {' '.join(wanted)}")
+
+
+def same_mode(before: Desired, service: Service) -> None:
+    """Raise ConflictError when what runs would become active-passive, or active-active: replicas of the two never run
+    side by side.
+    """
+    if before.service.mode is not service.mode and not before.stopped:
+        raise ConflictError(
+            f"{service.name} runs as {before.service.mode}, and cannot become {service.mode}", ANOTHER_MODE
+        )
 
 
 def applied(service: Service, record: Record | None, last_release: int) -> tuple[Desired, str]:
@@ -53,7 +65,8 @@ def applied(service: Service, record: Record | None, last_release: int) -> tuple
         release = f"{service.name}@{next_release(before, last_release)}"
         after = replace(before, service=service, release=release, stopped=False, rollout=None)
         return scaled(after, service.replicas), f"{service.name} is started as {release}"
-    carried = release_records.kept(before.service, service)
+    may = before.stopped or before.service.mode is service.mode
+    carried = release_records.kept(before.service, service) if may else before.service
     rollout = before.rollout and _followed(before.rollout, before.service, carried)
     after = scaled(replace(before, service=carried, stopped=False, rollout=rollout), service.replicas)
     if after == before:
@@ -92,6 +105,9 @@ def resumed(after: Desired, before: Desired, service: Service, sentence: str) ->
 
 def declares_more(desired: Desired, service: Service) -> tuple[str, str]:
     """What the file says of a service that runs and is not done: its name, and a sentence; empty: nothing."""
+    if desired.service.mode is not service.mode and not desired.stopped:
+        what = f"the file declares it as {service.mode}: {ANOTHER_MODE}"
+        return service.name, f"{service.name} goes on as {desired.service.mode}; {what}"
     differ = release_records.differences(desired.service, service)
     if not differ or (desired.rollout is not None and desired.rollout.phase in MOVING):
         return service.name, ""
@@ -124,7 +140,7 @@ def _scaled_with(rollout: Rollout, slots: tuple[int, ...]) -> Rollout:
         return replace(
             rollout, replicas=count, new=replace(new, slots=slots), old=replace(old, slots=old.slots[:count])
         )
-    if rollout.phase is Phase.GOING_BACK and rollout.in_place:
+    if rollout.phase is Phase.GOING_BACK and (rollout.in_place or not new.slots):
         return replace(rollout, replicas=count, old=replace(old, slots=slots))
     return rollout
 

@@ -72,6 +72,8 @@ def _in_flight(service: ServiceState, now: float) -> dict[int, stall.Others]:
 def _silences(service: ServiceState, now: float) -> dict[int, vantage.Silence]:
     """Slots whose replicas have not answered the monitor for too long -> what HAProxy sees of them."""
     found = {}
+    servers = service.backend.servers if service.backend is not None else ()
+    asked_by_balancer = {server.port for server in servers if server.admin is not Admin.MAINT}
     for number, slot in service.slots.items():
         rules = service.rules_of(slot)
         own = rules.service.asked_by_balancer
@@ -79,10 +81,9 @@ def _silences(service: ServiceState, now: float) -> dict[int, vantage.Silence]:
         each = (one for label, one in slot.belief.asked.items() if overdue or not label.startswith(CONFIRMING))
         begun = slot.replica is not None and slot.live and slot.replica.state is not State.STARTING
         asked = vantage.silent(each, now, own.label) if begun else None
-        if asked is None:
+        if asked is None or slot.replica is None:
             continue
-        carried = service.backend is not None
-        read_at = service.backend_at if carried else -math.inf
+        read_at = service.backend_at if slot.replica.port in asked_by_balancer else -math.inf
         same, too = asked.check == own.label, own.label in rules.probe_limits
         seen = vantage.Seen(slot.down_seen_at is None, slot.check_fails, read_at, vantage.notices_s(own), same, too)
         heard = vantage.Heard(service.hearing, now, service.asked_every_s)
@@ -158,11 +159,19 @@ def _standing(
         deaf=slot.refusals >= TOLD_MAX,
         unsaved=slot.unsaved,
         empty_s=now - replica.since_at if replica is not None and not slot.live else math.inf,
-        unsettled=service.desired.service.state is not None and slot.slot.number not in service.preserved.settled,
+        unsettled=_unsettled(service, slot),
         data_epoch=_data_epoch(service, slot),
         behind_s=_behind_s(service, slot, now),
         in_flight=in_flight(service, replica) if leaving and replica is not None else None,
     )
+
+
+def _unsettled(service: ServiceState, slot: SlotState) -> bool:
+    """Whether a slot's data may be between two states, as far as this daemon knows."""
+    if service.desired.service.state is None:
+        return False
+    preserved, number = service.preserved, slot.slot.number
+    return number not in preserved.settled or number in preserved.rewritten
 
 
 def _data_epoch(service: ServiceState, slot: SlotState) -> int:

@@ -23,6 +23,7 @@ from perdure.control.tell import Tell
 from perdure.control.trials import Trials
 from perdure.control.world import SlotState, World
 from perdure.model.event import Severity
+from perdure.model.replica import Slot
 from perdure.model.service import Service
 from perdure.ports.balancer import Balancer
 from perdure.ports.bundle import Account, Bundles
@@ -70,8 +71,13 @@ def agent(parts: Parts, ports: range, surroundings: Surroundings) -> Agent:
     def touch(service: str) -> None:
         made.touch(service)
 
+    def changed(slot: Slot) -> None:
+        made.changed(slot)
+
     tell: Tell = lambda *words, **facts: made.tell(*words, **facts)  # noqa: E731
-    preserver = Preserver(parts.clock, parts.keeper, world, parts.roles, environment, parts.jitter, touch, tell)
+    preserver = Preserver(
+        parts.clock, parts.keeper, world, parts.roles, environment, parts.jitter, touch, changed, tell
+    )
     owners = _owners(parts, world, preserver, touch, tell)
     observer = Observer(world, parts.runner, touch, tell)
     carrier = Carrier(parts.balancer, parts.clock, observer.on_reading, tell)

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from perdure.control.preserve import Preserver, lag_s
+from perdure.control.lineage import lag_s
+from perdure.control.preserve import Preserver
 from perdure.control.world import ServiceState, SlotState
 from perdure.model.errors import ConfigError, RefusedError, UnavailableError
 from perdure.model.replica import SERVING, Slot

@@ -7,7 +7,7 @@ What is not known has no sample: never a 0 that looks like a measurement.
 from collections.abc import Iterable, Mapping
 
 from perdure.control import contest, keepsakes, rollout_documents
-from perdure.control.preserve import lag_s
+from perdure.control.lineage import lag_s
 from perdure.control.world import ServiceState, World
 from perdure.model.release import Phase, Rollout
 from perdure.model.replica import State

@@ -32,6 +32,8 @@ AGAIN_S = 0.2
 CATCH_UP_AGAIN_S = 5.0
 """Between two attempts with a slot whose state is no whole one."""
 KEEP_S_MAX = 1.0
+STUCK_S = 10.0
+"""For so long no other term is begun after the store did not take one."""
 
 
 @dataclass(slots=True)
@@ -87,7 +89,7 @@ class Owners:
         if tenure is None and service.desired.service.one_active:
             self._news.set()
         if tenure is None or not tenure.known:
-            return Term()
+            return Term(known=False)
         claim, now = tenure.claim, self.clock.now()
         owner = claim.seen.owner
         here = owner is not None and owner.host == self.host and not owner.released
@@ -100,6 +102,7 @@ class Owners:
             holds=claim.holds(now),
             takeable=now >= ownership.takeable_at(claim.seen, self.host, self.terms),
             busy=service.name in self._busy,
+            stuck=now < service.stuck_until_at,
         )
 
     def act(self, service: ServiceState, decision: Decision) -> None:
@@ -175,7 +178,7 @@ class Owners:
             service.takeovers += before is not None and before != slot.number
             self._owned(service, slot.number)
         else:
-            await self.clock.sleep_until(self.clock.now() + AGAIN_S)
+            service.stuck_until_at = self.clock.now() + STUCK_S
 
     async def _exchange(self, service: ServiceState, slot: SlotState) -> None:
         """Exchange its data, and begin a term with it: in a new history, or in the old one when that has failed."""

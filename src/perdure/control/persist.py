@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from perdure.control.world import Capsule, ServiceState, SlotState
 from perdure.model import codec
 from perdure.model.replica import Process, Replica, Slot
+from perdure.model.service import Restart
 from perdure.model.standing import Desired, History
 from perdure.model.verdict import Conviction
 from perdure.ports.store import Document
@@ -91,16 +92,19 @@ def balancer_document(carrier: HasProcess) -> Document:
     return {"process": codec.encode(carrier.process), "servers": carrier.servers()}
 
 
-def read_slot(document: Mapping[str, Any], slot: Slot, now: float) -> SlotState:
+def read_slot(document: Mapping[str, Any], slot: Slot, restart: Restart, now: float) -> SlotState:
     """A slot as an earlier daemon left it; instants that lie ahead of `now` are from before a reboot, and become
-    `now`.
+    `now`: then nothing runs, and nothing has to wait.
     """
     replica = codec.decode(Replica, document["replica"])
+    history = codec.decode(History, document["history"])
     if replica.since_at > now:
         replica = replace(replica, since_at=now, stop_deadline_at=None)
-    history = codec.decode(History, document["history"])
-    if history.next_start_at > now + 3600.0:
-        history = replace(history, next_start_at=now, readmitted_at=None)
+        history = replace(history, next_start_at=now)
+    if history.next_start_at > now + restart.backoff_s_max:
+        history = replace(history, next_start_at=now)
+    if history.readmitted_at is not None and history.readmitted_at > now:
+        history = replace(history, readmitted_at=None)
     conviction = document.get("conviction")
     capsule = document.get("capsule")
     ready_at = document.get("ready_at")

@@ -19,7 +19,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-from perdure.control import markers
+from perdure.control import lineage, markers
+from perdure.control.attempts import Attempts
 from perdure.control.tell import Tell
 from perdure.control.world import ServiceState, SlotState, World
 from perdure.model.errors import ConflictError, CorruptionError, PerdureError, UnavailableError
@@ -51,11 +52,17 @@ class Preserver:
     environment: Callable[[SlotState], tuple[tuple[str, str], ...]]
     jitter: Callable[[], float]
     touch: Callable[[str], None]
+    changed: Callable[[Slot], None]
+    """Has a slot written down before the next decision is carried out."""
     tell: Tell
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _saved_at: dict[str, float] = field(default_factory=dict)
     _unfit: dict[str, str] = field(default_factory=dict)
     """Why a slot was not made active the last time, so that it is told once."""
+    _attempts: Attempts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._attempts = Attempts(self.clock)
 
     async def run(self) -> None:
         """Look after every service that declares a state, for ever."""
@@ -76,14 +83,16 @@ class Preserver:
             return
         if service.preserved.held or take_over.goes_back(service.desired, service.term):
             return  # nothing is to be in the way of an exchange while clients wait
-        try:
-            await self._known(service)
-            await self._taken(service)
-            await self._followed(service)
-            await self._proven(service)
-            await markers.step(service, self._newest(service), self.keeper, self.clock, self.tell)
-        except PerdureError as error:
-            self._failed(service, error)
+        problem: PerdureError | None = None
+        for part in (self._known, self._taken, self._followed, self._proven, self._marked):
+            if problem is not None and (part == self._marked or not service.preserved.known):
+                break
+            try:
+                await part(service)
+            except PerdureError as error:
+                problem = problem or error
+        if problem is not None:
+            self._failed(service, problem)
         else:
             self._works(service)
 
@@ -106,6 +115,7 @@ class Preserver:
         why = await self._given_up(service, slot, self._copied(service, state, slot))
         if why:
             state.unsaved = True
+            self.changed(state.slot)
             service.preserved.attempt = None  # whether it can be copied again is to be known soon
             self.tell(
                 "D05",
@@ -120,13 +130,15 @@ class Preserver:
         await self.keeper.hurry(service.name)
         manifest = await self.take(service, state)
         await self._brought(service, slot, manifest)
-        self._note_applied(service, state.slot.number, manifest)  # what it has, since nobody runs there any more
+        lineage.applied(
+            service, state.slot.number, manifest, self.clock
+        )  # what it has, since nobody runs there any more
 
     async def _made_whole(self, service: ServiceState, slot: SlotState) -> None:
         """Wait for what is being written to a slot; one that is between two snapshots, or at none, gets the newest."""
-        found = self._owners(service)
+        found = lineage.owners(service)
         if found and await self.keeper.applied(self.source(service, slot)) is None:
-            await self._brought(service, slot, max(found, key=lambda one: (one.epoch, one.taken_at)))
+            await self._brought(service, slot, max(found, key=lambda one: (one.epoch, *lineage.order(service, one))))
 
     async def _given_up(self, service: ServiceState, slot: SlotState, work: Coroutine[None, None, None]) -> str:
         """Do something for an heir in time, or not at all; why not, or nothing. What it holds is looked up then."""
@@ -180,8 +192,9 @@ class Preserver:
 
     async def take(self, service: ServiceState, slot: SlotState) -> Manifest:
         """Take a snapshot of a slot now; one of another slot than the owner's stands aside, and is kept for a week."""
-        term = service.term
+        term, began_at = service.term, self.clock.now()
         manifest = await self.keeper.take(self.source(service, slot), term.epoch, term.data_epoch)
+        service.preserved.born[manifest.id] = began_at
         if slot.slot.number != term.owner:
             pin = Pin(self.clock.wall() + ASIDE_S, snapshot.ASIDE)
             await self.keeper.note(service.name, manifest.id, pin, None)
@@ -228,17 +241,21 @@ class Preserver:
         for number in service.desired.numbers:
             self.world.slot(Slot(service.name, number))
         unsettled = [slot for number, slot in service.slots.items() if number not in service.preserved.settled]
-        for slot in unsettled:
-            if not slot.live:
-                await self.keeper.recover(self.source(service, slot))
-            service.preserved.settled.add(slot.slot.number)
-            self.touch(service.name)
-        if not service.preserved.known:
-            service.preserved.kept = tuple(await self.keeper.kept(service.name))
-            service.preserved.known = True
-        for slot in unsettled:
-            if slot.slot.number != service.term.owner:
-                await self._look_up(service, slot)
+        owner_first = sorted(unsettled, key=lambda slot: slot.slot.number != service.term.owner)
+        try:
+            await self._attempts.each(service, owner_first, self._settle)
+        finally:
+            if not service.preserved.known:
+                service.preserved.kept = tuple(await self.keeper.kept(service.name))
+                service.preserved.known = True
+
+    async def _settle(self, service: ServiceState, slot: SlotState) -> None:
+        if not slot.live:
+            await self.keeper.recover(self.source(service, slot))
+        service.preserved.settled.add(slot.slot.number)
+        self.touch(service.name)
+        if slot.slot.number != service.term.owner:
+            await self._look_up(service, slot)
 
     async def _taken(self, service: ServiceState) -> None:
         """Take a snapshot of the active replica when one is due."""
@@ -264,19 +281,23 @@ class Preserver:
 
     async def _followed(self, service: ServiceState) -> None:
         """Bring every slot that stands by to the newest snapshot; then see to those that hold what nobody has."""
-        newest = self._newest(service)
-        others = [slot for number, slot in sorted(service.slots.items()) if number != service.term.owner]
-        for slot in others:
+        newest = lineage.newest(service)
+
+        async def follow(service: ServiceState, slot: SlotState) -> None:
             number = slot.slot.number
-            if newest is None or slot.unsaved or not service.desired.wants(number) or not self._stands_by(slot):
-                continue
             if number in (service.heir, service.term.owner):
-                continue  # it became so while another one was brought
-            if _id(service.preserved.applied.get(number)) != newest.id:
-                await self._brought(service, slot, newest)
-        for slot in others:
+                return  # it became so while another one was brought
             if slot.unsaved:
                 await self._save(service, slot)
+                return
+            stands_by = slot.replica is None or not slot.live or slot.replica.state is State.PASSIVE
+            if newest is None or not service.desired.wants(number) or not stands_by:
+                return
+            if _id(service.preserved.applied.get(number)) != newest.id:
+                await self._brought(service, slot, newest)
+
+        others = [slot for number, slot in sorted(service.slots.items()) if number != service.term.owner]
+        await self._attempts.each(service, sorted(others, key=lambda slot: slot.unsaved), follow)
 
     async def _proven(self, service: ServiceState) -> None:
         """Restore a snapshot aside, when the last proof is too old."""
@@ -293,6 +314,9 @@ class Preserver:
             took = f"{chosen} was restored aside and checked in {proof.took_s:.2f} s"
             self.tell("D03", service.name, took, facts={"snapshot": chosen, "took_s": round(proof.took_s, 3)})
 
+    async def _marked(self, service: ServiceState) -> None:
+        await markers.step(service, lineage.newest(service), self.keeper, self.clock, self.tell)
+
     # How it is done
 
     async def _look_up(self, service: ServiceState, slot: SlotState) -> None:
@@ -300,21 +324,22 @@ class Preserver:
         number = slot.slot.number
         applied = await self.keeper.applied(self.source(service, slot))
         if applied is not None:
-            self._note_applied(service, number, applied)
+            lineage.applied(service, number, applied, self.clock)
         else:
             service.preserved.applied.pop(number, None)
             service.preserved.current_at.pop(number, None)
 
     async def _brought(self, service: ServiceState, slot: SlotState, manifest: Manifest) -> None:
-        running, began_at = slot.replica is not None and slot.live, self.clock.now()
-        await self.keeper.apply(self.source(service, slot), manifest.id, running)
+        running, began_at, number = slot.replica is not None and slot.live, self.clock.now(), slot.slot.number
+        if not running:
+            service.preserved.rewritten.add(number)
+        try:
+            await self.keeper.apply(self.source(service, slot), manifest.id, running)
+        finally:
+            service.preserved.rewritten.discard(number)
         service.preserved.bring_s = self.clock.now() - began_at
-        self._note_applied(service, slot.slot.number, manifest)
+        lineage.applied(service, number, manifest, self.clock)
         self.touch(service.name)
-
-    def _note_applied(self, service: ServiceState, number: int, manifest: Manifest) -> None:
-        service.preserved.applied[number] = manifest
-        service.preserved.current_at[number] = self.clock.now() - max(0.0, self.clock.wall() - manifest.taken_at)
 
     async def _save(self, service: ServiceState, slot: SlotState) -> None:
         """Copy what the slot of a former owner holds, before it is brought to anything."""
@@ -324,6 +349,7 @@ class Preserver:
         self._saved_at[str(slot.slot)] = now
         manifest = await self.take(service, slot)
         slot.unsaved = False
+        self.changed(slot.slot)
         sentence = f"what it held when it was active is kept as {manifest.id}"
         self.tell("D06", str(slot.slot), sentence, Severity.WARNING, {"snapshot": manifest.id})
 
@@ -336,24 +362,8 @@ class Preserver:
         if gone:
             await self.keeper.remove(service.name, gone)
             preserved.kept = tuple(await self.keeper.kept(service.name))
-
-    def _newest(self, service: ServiceState) -> Manifest | None:
-        """The newest snapshot of the owner in its present term; None: those that stand by have the best there is.
-
-        One that an earlier owner was saved into later is none, and neither is one of an earlier term of the owner's: to
-        hand over, the others were brought to what came after it."""
-        taken = (one for one in self._owners(service) if one.epoch == service.term.epoch)
-        return max(taken, key=lambda one: one.taken_at, default=None)
-
-    def _owners(self, service: ServiceState) -> list[Manifest]:
-        """All snapshots of the owner's slot in the present history."""
-        active, history = f"{service.name}/{service.term.owner}", service.term.data_epoch
-        found = [one.manifest for one in service.preserved.kept if not snapshot.aside(one)]
-        return [one for one in found if one.slot == active and one.data_epoch == history]
-
-    def _stands_by(self, slot: SlotState) -> bool:
-        """Whether its state may be written to: nobody runs there, or a warm replica stands by."""
-        return not slot.live or (slot.replica is not None and slot.replica.state is State.PASSIVE)
+            kept = {one.manifest.id for one in preserved.kept}
+            preserved.born = {chosen: at for chosen, at in preserved.born.items() if chosen in kept}
 
     def _failed(self, service: ServiceState, error: PerdureError) -> None:
         if service.preserved.problem != error.sentence:
@@ -361,17 +371,11 @@ class Preserver:
             self.tell("D01", service.name, error.sentence, Severity.ALARM, {"hint": error.hint})
 
     def _works(self, service: ServiceState) -> None:
-        if service.preserved.problem:
+        attempt = service.preserved.attempt
+        failed = attempt is not None and attempt.failures > 0
+        if service.preserved.problem and not failed and not self._attempts.failed(service):
             service.preserved.problem = ""
             self.tell("D02", service.name, "snapshots are taken and followed again")
-
-
-def lag_s(service: ServiceState, slot: SlotState, wall: float) -> float | None:
-    """How much of the present a slot's state lacks, in seconds; 0 for the owner's, None when nobody knows."""
-    if slot.slot.number == service.term.owner:
-        return 0.0
-    manifest = service.preserved.applied.get(slot.slot.number)
-    return None if manifest is None else max(0.0, wall - manifest.taken_at)
 
 
 def _id(manifest: Manifest | None) -> str:

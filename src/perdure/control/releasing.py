@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from perdure.control import persist, release_records
-from perdure.control.applying import next_release
+from perdure.control.applying import next_release, same_mode
 from perdure.control.controller import Controller
 from perdure.control.release_records import Records
 from perdure.model import codec
@@ -67,6 +67,7 @@ class Releasing:
             if not (names or wishes.force or await self._differs(desired, service)):
                 continue
             _may(desired, wishes)
+            same_mode(desired, service)
             draft = await self.records.draft(service, _next(desired, before), wishes.message)
             _refuse_again(before.get(desired.release), draft, before.values(), wishes)
             release = await self.records.laid_out(draft)
@@ -95,11 +96,15 @@ class Releasing:
         """Go back to an earlier release at once: without steps, tests or waiting; by `force` also to one that was
         thrown out.
         """
+        async with self.records.turn:  # or what is chosen could be dropped before it is written that it is wanted
+            return await self._roll_back(service, name, force)
+
+    async def _roll_back(self, service: str, name: str | None, force: bool) -> list[str]:
         desired = await self.controller.read(service)
         rollout = desired.rollout
         if rollout is not None and name is None:
             _not_again(desired, rollout)
-        if rollout is not None and rollout.undecided and name in (None, rollout.old.release, desired.release):
+        if rollout is not None and rollout.undecided and name in (None, rollout.old.release):
             return await self.abort(service)
         releases = await self.records.of(service)
         target = await self.records.named(service, name) if name else _before(desired, releases)

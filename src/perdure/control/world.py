@@ -106,6 +106,10 @@ class Preserved:
     known: bool = False
     settled: set[int] = field(default_factory=set)
     """Slots of which it is known since the daemon started that their data are whole: an exchange may be cut short."""
+    rewritten: set[int] = field(default_factory=set)
+    """Slots whose data are being replaced while nobody runs there: nobody is started on them meanwhile."""
+    born: dict[str, float] = field(default_factory=dict)
+    """Snapshots that this daemon took -> the monotonic instant whose state they hold."""
     applied: dict[int, Manifest] = field(default_factory=dict)
     """Slot number -> the snapshot that its state was brought to last; not of the owner's slot, which is beyond it."""
     current_at: dict[int, float] = field(default_factory=dict)
@@ -170,6 +174,8 @@ class ServiceState:
     """When no replica that serves was heard last."""
     heard_at: float = math.inf
     """See `Standing.heard_at`; brought up to date with the standings."""
+    stuck_until_at: float = -math.inf
+    """See `Term.stuck`."""
     lossy: bool = False
     """The last state of the owner's slot could not be copied: who takes over loses what it had not got yet."""
 

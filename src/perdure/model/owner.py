@@ -81,6 +81,10 @@ class Term:
     """This host may begin a new term."""
     busy: bool = False
     """A new term is being begun."""
+    stuck: bool = False
+    """The store did not take the last one a moment ago."""
+    known: bool = True
+    """The record was read; while it was not, nothing follows from who runs."""
 
 
 @dataclass(frozen=True, slots=True)

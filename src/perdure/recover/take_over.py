@@ -63,6 +63,9 @@ def decide(desired: Desired, standings: Sequence[Standing], term: Term, now: flo
     """What is due for an active-passive service; deciding twice on the same facts gives the same plan."""
     if desired.stopped:
         return Plan()
+    if not term.known:
+        everywhere = frozenset(one.slot.number for one in standings)
+        return Plan(leaving=everywhere, stays=everywhere)
     older = [one for one in standings if _is_older(one, term)]
     runs = _runs(desired, standings, term)
     if older:
@@ -80,7 +83,7 @@ def decide(desired: Desired, standings: Sequence[Standing], term: Term, now: flo
     why = _why(desired, standings, owner, term)
     if why and owner.live:
         return Plan(_leave(desired, owner, why, now), runs, frozenset({owner.slot.number}))
-    if why or _takes_over(desired, standings, owner):
+    if why or (not term.stuck and _takes_over(desired, standings, owner)):
         taken = _take(desired, standings, term, why or FAILED)
         return Plan(taken, runs - {owner.slot.number})
     if owner.state_is(State.PASSIVE):
@@ -138,9 +141,11 @@ def _lost(owner: Standing) -> tuple[Decision, ...]:
 
 
 def _why(desired: Desired, standings: Sequence[Standing], owner: Standing, term: Term) -> str:
-    """Why the owner hands over; empty when it does not, or when nobody could take it."""
+    """Why the owner hands over; empty when it does not, or when nobody could take it. While the store takes no new
+    term, the one that serves goes on, and one that has ended is started again.
+    """
     command = _command(desired, term)
-    if _heir(desired, standings, owner, command, needless=True).refusal:
+    if term.stuck or _heir(desired, standings, owner, command, needless=True).refusal:
         return ""
     number, warm = owner.slot.number, desired.service.standby is Standby.WARM
     if not desired.wants(number):
@@ -165,11 +170,14 @@ def _command(desired: Desired, term: Term) -> Handover | None:
 def _takes_over(desired: Desired, standings: Sequence[Standing], owner: Standing) -> bool:
     """Whether the owner has ended, and another slot is the better way back than a new process in the same one: that
     has all data, so a warm one, too, is second when it lacks something, and so is another release, which would mean
-    that this one is thrown out for a single end.
+    that this one is thrown out for a single end. One that did not take what it was told leaves it to another one that
+    has not failed lately, or is started as the active one: else they would end each other for ever.
     """
     if owner.live or owner.replica is None:
         return False
     heir = _heir(desired, standings, owner, None)
+    if owner.deaf and any(one.history.failures for one in standings if str(one.slot) == heir.slot):
+        return False
     other = {str(one.slot) for one in standings if desired.release_of(one.slot.number) != desired.release}
     in_place = desired.service.standby is Standby.COLD or heir.behind_s > 0.0 or heir.slot in other
     return not heir.refusal and (not in_place or owner.history.failures >= IN_PLACE_TRIES)
@@ -225,11 +233,16 @@ def _promote(desired: Desired, owner: Standing, term: Term) -> tuple[Decision, .
 
 
 def _take(desired: Desired, standings: Sequence[Standing], term: Term, why: str) -> tuple[Decision, ...]:
-    """Begin a new term with the best of the others, or say why not."""
+    """Begin a new term with the best of the others, or say why not. Whom a command names is taken if it can be; when
+    the owner has failed, anybody is better than nobody.
+    """
     if term.busy:
         return ()
     owner = next((one for one in standings if one.slot.number == term.owner), None)
-    heir = _heir(desired, standings, owner, _command(desired, term))
+    command = _command(desired, term)
+    heir = _heir(desired, standings, owner, command)
+    if heir.refusal and why == FAILED and command is not None:
+        heir = _heir(desired, standings, owner, None)
     if heir.refusal:
         return (_refused(desired, heir),)
     chosen = next(one for one in standings if str(one.slot) == heir.slot)
