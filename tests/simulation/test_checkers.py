@@ -127,7 +127,7 @@ def test_a_group_that_is_not_killed_is_caught(monkeypatch: pytest.MonkeyPatch) -
 def test_a_replica_that_is_believed_without_an_answer_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     from perdure.control import appraise
 
-    monkeypatch.setattr(appraise, "answered", lambda service, slot, now: True)
+    monkeypatch.setattr(appraise, "awaits", lambda service, slot, now: "")
     assert "UnknownIsNotHealthy" in blamed(played(until_at=5.0, boot_s=3.0))
 
 

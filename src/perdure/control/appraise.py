@@ -72,8 +72,6 @@ def _in_flight(service: ServiceState, now: float) -> dict[int, stall.Others]:
 def _silences(service: ServiceState, now: float) -> dict[int, vantage.Silence]:
     """Slots whose replicas have not answered the monitor for too long -> what HAProxy sees of them."""
     found = {}
-    servers = service.backend.servers if service.backend is not None else ()
-    asked_by_balancer = {server.port for server in servers if server.admin is not Admin.MAINT}
     for number, slot in service.slots.items():
         rules = service.rules_of(slot)
         own = rules.service.asked_by_balancer
@@ -83,7 +81,8 @@ def _silences(service: ServiceState, now: float) -> dict[int, vantage.Silence]:
         asked = vantage.silent(each, now, own.label) if begun else None
         if asked is None or slot.replica is None:
             continue
-        read_at = service.backend_at if slot.replica.port in asked_by_balancer else -math.inf
+        carried = service.backend is not None and slot.replica.state is not State.PASSIVE
+        read_at = service.backend_at if carried else -math.inf
         same, too = asked.check == own.label, own.label in rules.probe_limits
         seen = vantage.Seen(slot.down_seen_at is None, slot.check_fails, read_at, vantage.notices_s(own), same, too)
         heard = vantage.Heard(service.hearing, now, service.asked_every_s)

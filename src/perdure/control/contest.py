@@ -102,7 +102,8 @@ class Contest:
         before, self.stage, self.synthetic = self.stage, stage, 0
         # With most of the requests at the new release a failure says little: then its own past is looked at as well.
         if rollout.phase is Phase.SHARING and rollout.share > RECALL_SHARE:
-            self.watch = relapse.Watch(self.usual())
+            seen = self.comparison is not None or rollout.usual is None  # by this daemon
+            self.watch = relapse.Watch(self.usual() if seen or rollout.usual is None else rollout.usual)
         match rollout.phase:
             case Phase.SHARING | Phase.WATCHING if rollout.new.service.one_active:
                 self.watch = self.watch or relapse.Watch(rollout.usual or self.usual())

@@ -12,18 +12,18 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from perdure.control import contest, persist, release_records
+from perdure.control import arms, contest, persist, release_records
 from perdure.control.applying import MOVING
 from perdure.control.controller import Controller
 from perdure.control.release_records import Records
 from perdure.control.tell import Tell
 from perdure.control.trials import Trials
-from perdure.control.world import ServiceState, SlotState, World
+from perdure.control.world import ServiceState, World
 from perdure.model.errors import ConfigError, ConflictError, PerdureError, UnavailableError
 from perdure.model.event import Event, Severity
 from perdure.model.owner import Handover
-from perdure.model.release import ENDED, UNDER_WAY, Arm, Phase, Rollout
-from perdure.model.replica import Slot, State
+from perdure.model.release import ENDED, UNDER_WAY, Phase, Rollout
+from perdure.model.replica import Slot
 from perdure.ports.clock import Clock
 from perdure.ports.store import Document
 from perdure.recover import roll_out
@@ -31,6 +31,8 @@ from perdure.recover.rollout_facts import Evidence, Facts, Group, Move, Side
 
 LOOK_S = 0.1
 REST_S = 1.0
+GAP_S = 3.0
+"""Two looks that are further apart are not two of one run."""
 """While nothing is on trial or on its way back."""
 LINES = 20
 TOGETHER = "L13"
@@ -53,6 +55,26 @@ class Memory:
     """When progress was seen last that is not written down; at first when this attempt was first seen."""
     ill_together_at: float = -math.inf
     """When both releases were ill last."""
+    accused_at: float | None = None
+    """Since when something speaks against the new release that a common cause would show as well."""
+    old_troubled_at: float = -math.inf
+    """When a replica of the old release was ill or dead last."""
+    excused: int = 0
+    """Ends of replicas of the new release that those of the old one shared."""
+    looked_at: float = math.inf
+    """When it was looked at last."""
+
+    def wake(self, rollout: Rollout, now: float) -> None:
+        """What passed since the last look counts for nothing when that is long ago: the daemon did not run, or the
+        store took no write.
+        """
+        gap_s, self.looked_at = now - self.looked_at, now
+        if gap_s < GAP_S:
+            return
+        self.progress_at = min(now, max(self.progress_at, rollout.progress_at, rollout.phase_at) + gap_s)
+        self.ill_together_at = min(now, self.ill_together_at + gap_s)
+        self.accused_at = min(now, self.accused_at + gap_s) if self.accused_at is not None else None
+        self.alone_since_at = min(now, self.alone_since_at + gap_s) if self.alone_since_at is not None else None
 
 
 @dataclass(slots=True)
@@ -136,21 +158,31 @@ class Rollouts:
     def facts(self, service: ServiceState, rollout: Rollout, now: float) -> Facts:
         """What is known of a rollout now."""
         memory = self._remembered(service, rollout, now)
-        new = self._side(service, rollout.new, now)
+        memory.wake(rollout, now)
+        new = arms.side(service, rollout.new, now)
         if service.desired.service.one_active and rollout.phase not in (Phase.STARTING, Phase.TESTING):
-            new = _active(new, service, rollout.new)
-        at_ease = new.serving > 0 or _rests(service, rollout.new)
+            new = arms.active(new, service, rollout.new)
+        at_ease = new.serving > 0 or arms.rests(service, rollout.new)
         memory.alone_since_at = None if at_ease else memory.alone_since_at or now
         if rollout.phase not in UNDER_WAY and memory.alone_since_at is not None:
             new = replace(new, ill_s=now - memory.alone_since_at)
-        new = replace(new, deaths=_deaths(service, rollout.new, memory))
-        old = replace(self._side(service, rollout.old, now), deaths=_deaths(service, rollout.old, memory))
+        before = arms.before(rollout)
+        if any(arms.troubled(service, number, before) for number in before.slots):
+            memory.old_troubled_at = now
+        deaths = arms.deaths(service, rollout.new, memory.restarts)
+        if now - memory.old_troubled_at < roll_out.STANDS_S:
+            memory.excused = deaths
+        new = replace(new, deaths=deaths - min(deaths, memory.excused))
+        old = replace(arms.side(service, before, now), deaths=arms.deaths(service, rollout.old, memory.restarts))
         if service.desired.service.one_active:
-            old = _active(old, service, rollout.old)
+            old = arms.active(old, service, rollout.old)
         evidence = service.contest.evidence(rollout) if service.contest is not None else Evidence()
         untested = rollout.under_way or not rollout.tested
         tests = self.trials.of(service, rollout) if untested and _testable(rollout, new) else roll_out.UNTESTED
-        return Facts(
+        if tests.failed and now - memory.old_troubled_at < roll_out.STANDS_S:
+            self.trials.forget(service.name)  # what both need was away: they are tried again
+            tests = roll_out.UNTESTED
+        known = Facts(
             new,
             old,
             rollout.replicas,
@@ -161,6 +193,10 @@ class Rollouts:
             memory.progress_at,
             memory.ill_together_at,
         )
+        began_at = now if memory.accused_at is None else memory.accused_at
+        memory.accused_at = began_at if roll_out.accused(known) else None
+        stands = now - began_at >= roll_out.STANDS_S and began_at - memory.old_troubled_at > roll_out.STANDS_S
+        return replace(known, stands=stands)
 
     def _remembered(self, service: ServiceState, rollout: Rollout, now: float) -> Memory:
         memory = self._memories.get(service.name)
@@ -170,34 +206,9 @@ class Rollouts:
         for arm in (rollout.old, rollout.new):
             for number in arm.slots:
                 slot = service.slots.get(number)
-                if slot is not None and (arm.release, number) not in memory.restarts and _is_of(slot, arm):
+                if slot is not None and (arm.release, number) not in memory.restarts and arms.is_of(slot, arm):
                     memory.restarts[arm.release, number] = slot.history.restarts
         return memory
-
-    def _side(self, service: ServiceState, arm: Arm, now: float) -> Side:
-        slots = [service.slots[number] for number in arm.slots if number in service.slots]
-        own = [slot for slot in slots if _is_of(slot, arm) and slot.live]
-        serving = [slot for slot in own if slot.serves or _stands_by(service, slot)]
-        since = [_since_at(slot) for slot in serving]
-        wanted = sum(number not in service.desired.drained for number in arm.slots)
-        whole = len(serving) >= wanted
-        # Half of them must be ill: of many, one may be so by itself.
-        ranked = sorted(((_ill_s(slot, now), slot) for slot in own), key=lambda pair: -pair[0])
-        half = max(0, (wanted + 1) // 2 - 1)
-        ill = ranked[half] if half < len(ranked) else None
-        why = next((slot.capsule.sentence for slot in slots if _is_of(slot, arm) and slot.capsule is not None), "")
-        if ill is not None and ill[0] > 0.0:
-            shown = ill[1].conviction or ill[1].verdict
-            why = shown.sentence if shown is not None else why
-        return Side(
-            wanted,
-            len(serving),
-            sum(slot.live and _is_of(slot, arm) for slot in service.slots.values()),
-            max(since, default=0.0) if whole else math.inf,
-            convicted=sum(slot.conviction is not None for slot in own),
-            ill_s=ill[0] if ill is not None else 0.0,
-            ill_for=why,
-        )
 
     def _group(self, service: ServiceState, rollout: Rollout) -> Group:
         others = [self.world.services.get(name) for name in rollout.group if name != service.name]
@@ -231,6 +242,10 @@ class Rollouts:
         if rollout.phase in (Phase.WATCHING, Phase.DONE) and rollout.ended_wall is None:
             usual = service.contest.usual() if service.contest is not None else None
             rollout = replace(rollout, ended_wall=self.controller.wall(), usual=usual)
+        elif rollout.phase is Phase.SHARING and service.contest is not None:
+            known = service.contest.comparison is not None or rollout.usual is None
+            usual = service.contest.usual() if known else rollout.usual
+            rollout = replace(rollout, usual=usual)  # for a daemon that does not know what came before
         rollout = await self._marked(service, rollout)
         facts = {name: round(value, 4) for name, value in move.facts if isinstance(value, float | int)}
         event = Event(move.rule, service.name, move.sentence, facts, move.severity, self.controller.wall())
@@ -245,7 +260,7 @@ class Rollouts:
     def _said(self, service: ServiceState, rollout: Rollout) -> tuple[str, ...]:
         """What a replica of the new release that still runs wrote last."""
         slots = [service.slots[number] for number in rollout.new.slots if number in service.slots]
-        one = next((slot for slot in slots if _is_of(slot, rollout.new)), None)
+        one = next((slot for slot in slots if arms.is_of(slot, rollout.new)), None)
         return tuple(self.last_lines(one.slot, LINES)) if one is not None else ()
 
     async def _marked(self, service: ServiceState, rollout: Rollout) -> Rollout:
@@ -289,67 +304,13 @@ class Rollouts:
         self._tidied[service.name] = state
 
 
-def _rests(service: ServiceState, arm: Arm) -> bool:
-    """Whether all replicas of a release that do not serve do so because somebody wanted that: they are drained, or
-    restarted.
-    """
-    slots = [service.slots[number] for number in arm.slots if number in service.slots]
-    return all(slot.serves or _rests_by_command(service, slot) for slot in slots)
-
-
-def _rests_by_command(service: ServiceState, slot: SlotState) -> bool:
-    if slot.slot.number in service.desired.drained or slot.end_wanted:
-        return True
-    starts = slot.replica is not None and slot.replica.state is State.STARTING
-    return starts and not slot.history.failures
-
-
 def _moves(service: ServiceState) -> bool:
     rollout = service.desired.rollout
     return rollout is not None and (rollout.phase in MOVING or rollout.phase is Phase.WATCHING)
 
 
-def _deaths(service: ServiceState, arm: Arm, memory: Memory) -> int:
-    """How often replicas of a release ended by themselves, those without a successor included."""
-    count = 0
-    for (release, number), before in memory.restarts.items():
-        slot = service.slots.get(number)
-        if release != arm.release or slot is None or not _is_of(slot, arm):
-            continue
-        ended = slot.replica is not None and not slot.live and not slot.end_wanted
-        count += slot.history.restarts - before + ended
-    return count
-
-
-def _active(side: Side, service: ServiceState, arm: Arm) -> Side:
-    """Of an active-passive service one replica is enough: the active one."""
-    active = [slot for slot in service.slots.values() if slot.serves and _is_of(slot, arm)]
-    since_at = max((_since_at(slot) for slot in active), default=math.inf)
-    return replace(side, wanted=1, serving=len(active), since_at=since_at)
-
-
 def _testable(rollout: Rollout, new: Side) -> bool:
     return rollout.phase in (Phase.TESTING, Phase.SHARING, Phase.WATCHING) and new.serving > 0
-
-
-def _is_of(slot: SlotState, arm: Arm) -> bool:
-    return slot.replica is not None and slot.replica.release == arm.release
-
-
-def _stands_by(service: ServiceState, slot: SlotState) -> bool:
-    return service.desired.service.one_active and slot.replica is not None and slot.replica.state is State.PASSIVE
-
-
-def _since_at(slot: SlotState) -> float:
-    return max(at for at in (slot.ready_at, slot.history.readmitted_at, 0.0) if at is not None)
-
-
-def _ill_s(slot: SlotState, now: float) -> float:
-    """For how long a replica has been convicted, or there has been a verdict on it."""
-    since = [slot.conviction.at] if slot.conviction is not None else []
-    if slot.verdict is not None and slot.verdict_since_at is not None and slot.serves:
-        since.append(slot.verdict_since_at)
-    return max((now - at for at in since), default=0.0)
 
 
 def _free(service: ServiceState) -> tuple[int, ...]:

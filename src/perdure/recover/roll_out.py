@@ -27,10 +27,12 @@ from perdure.model.release import RECALL_SHARE, Phase, Rollout
 from perdure.model.service import Standby
 from perdure.model.standing import Desired
 from perdure.recover import roll_back
-from perdure.recover.rollout_facts import Facts, Move, Tried
+from perdure.recover.rollout_facts import Facts, Move, Side, Tried
 
 BURST_S = 30.0
 """Failures that all came within this may be the fault of one replica, or of a moment."""
+STANDS_S = 3.0
+"""What makes both releases ill shows at one of them first, by so much at most: a hang is seen after two to three."""
 ILL_S = 10.0
 """A replica of the new release that fails its checks for so long is no good."""
 UNTESTED = Tried()
@@ -85,7 +87,7 @@ def decide(rollout: Rollout, facts: Facts, now: float) -> Move | None:
     match rollout.phase:
         case Phase.STARTING | Phase.TESTING | Phase.SHARING:
             bad = None if rollout.told else _thrown_out(rollout, facts, now)
-            return bad or _overdue(rollout, facts, now) or _on_trial(rollout, facts, deploy, now)
+            return bad or _on_trial(rollout, facts, deploy, now) or _overdue(rollout, facts, now)
         case Phase.WATCHING:
             return roll_back.watch(rollout, facts, deploy, now)
         case Phase.RECALLED:
@@ -123,12 +125,12 @@ def _thrown_out(rollout: Rollout, facts: Facts, now: float) -> Move | None:
     new, name = facts.new, rollout.new.release
     if facts.group.failed:
         return roll_back.together(rollout, facts, now)
-    if new.deaths >= roll_back.DEATHS_MAX and new.deaths > facts.old.deaths:
+    if _died(facts) and facts.stands:
         return roll_back.ended(rollout, f"replicas of {name} ended {new.deaths} times", facts, now)
     ill_alone_s = min(new.ill_s, now - ill_together_at(facts, now))
     if ill_alone_s >= ILL_S:
         return roll_back.ended(rollout, f"half of {name} has been ill for {ill_alone_s:.0f} s", facts, now)
-    if facts.tests.failed:
+    if facts.tests.failed and facts.stands:
         return roll_back.untrue(rollout, facts, now)
     guilty, burst_s = _guilty(rollout, facts)
     if guilty and not rollout.back:
@@ -138,6 +140,26 @@ def _thrown_out(rollout: Rollout, facts: Facts, now: float) -> Move | None:
             return _again(rollout, facts, guilty + within, now)
         return roll_back.to_blame(rollout, guilty, facts, now)
     return None
+
+
+def accused(facts: Facts) -> bool:
+    """Whether something speaks against the new release that a common cause would show as well: its replicas have ended,
+    do not answer what they are asked, or fail their test.
+    """
+    return _died(facts) or _isolated(facts.new) or bool(facts.tests.failed)
+
+
+def _died(facts: Facts) -> bool:
+    return facts.new.deaths >= roll_back.DEATHS_MAX and facts.new.deaths > facts.old.deaths
+
+
+def _isolated(new: Side) -> bool:
+    return new.convicted > 0 and 2 * new.convicted >= new.wanted
+
+
+def _better_than_nothing(rollout: Rollout, facts: Facts) -> bool:
+    """Whether somebody goes back, and what he goes back to is all that serves."""
+    return rollout.back and facts.new.serving > 0 and not facts.old.serving
 
 
 def _ill_together(facts: Facts) -> bool:
@@ -180,7 +202,8 @@ def _guilty(rollout: Rollout, facts: Facts) -> tuple[str, float]:
         return facts.evidence.suspicious, 0.0
     if facts.evidence.guilty:
         return facts.evidence.guilty, facts.evidence.burst_s
-    if new.convicted and 2 * new.convicted >= new.wanted and not facts.old.convicted and not facts.evidence.shared:
+    stands = facts.stands or 2 * new.failing >= new.wanted
+    if _isolated(new) and stands and not facts.old.convicted and not facts.evidence.shared:
         return f"had {new.convicted} of its {new.wanted} replicas isolated: {new.ill_for}", 0.0
     return "", math.inf
 
@@ -210,6 +233,7 @@ def _on_trial(rollout: Rollout, facts: Facts, deploy: Deploy, now: float) -> Mov
             return _share(rollout, 0, now)
         case Phase.STARTING:
             stable = facts.new.whole and now - facts.new.since_at >= _stable_s(rollout)
+            stable = stable or _better_than_nothing(rollout, facts)
             return _next(rollout, facts, now) if stable else None
         case Phase.TESTING:
             return _share(rollout, 0, now) if _tests_are_over(rollout, facts) else None
@@ -244,7 +268,7 @@ def _next(rollout: Rollout, facts: Facts, now: float) -> Move | None:
     count = needed(rollout, step, facts.replicas)
     if len(rollout.new.slots) < count:
         return _grow(rollout, facts, count, now)
-    if not facts.new.whole:
+    if not facts.new.whole and not _better_than_nothing(rollout, facts):
         return None
     if step < len(rollout.steps):
         return _share(rollout, step, now)
@@ -305,7 +329,7 @@ def _step_waits_for(rollout: Rollout, facts: Facts, deploy: Deploy, now: float) 
     step, evidence = rollout.steps[rollout.step], facts.evidence
     if _ill_together(facts):
         return "holds: both releases are ill; not this release"
-    if not facts.new.whole:
+    if not facts.new.whole and not _better_than_nothing(rollout, facts):
         return f"{facts.new.serving} of {facts.new.wanted} new replicas serve"
     if evidence.shared:
         return f"holds: {evidence.shared}; not this release"

@@ -35,6 +35,8 @@ class Side:
     """Replicas that ended by themselves, since this attempt began."""
     convicted: int = 0
     """Replicas that the monitor has isolated for what they show."""
+    failing: int = 0
+    """Of those, the ones that failed requests of clients, which were compared with what all others failed."""
     ill_s: float = 0.0
     """For how long one of them has been convicted, or has failed its checks."""
     ill_for: str = ""
@@ -102,6 +104,10 @@ class Facts:
     """When progress was seen last that is not written down (`roll_out.progressed`)."""
     ill_together_at: float = -math.inf
     """When both releases were ill last (`roll_out.ill_together_at`)."""
+    stands: bool = True
+    """What speaks against the new release (`roll_out.accused`) has stood for `roll_out.STANDS_S`, and nothing spoke
+    against the old one from that long before.
+    """
 
 
 @dataclass(frozen=True, slots=True)
