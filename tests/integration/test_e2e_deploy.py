@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -93,7 +94,7 @@ async def test_a_release_that_crashes_or_fails_its_test_gets_no_request(shop: Si
         shop.web("--work", "0", more=QUICK + 'test = { http = "/nowhere", expect = { status = 200 } }\n')
         untrue = shop.run("deploy", timeout_s=60.0)
     assert (crashed.returncode, untrue.returncode) == (3, 3)
-    assert "ended 2 times" in crashed.stdout and "GET /nowhere" in untrue.stdout
+    assert re.search(r"ended [2-9] times", crashed.stdout) and "GET /nowhere" in untrue.stdout
     assert clients.result.failed == 0, clients.result.sentence()
     assert not [one for one in shop.events() if one["rule"] == "L05"], "nothing untested got a request"
 

@@ -110,9 +110,7 @@ def test_failures_are_a_replicas_own_when_they_fall_on_it_more_often_than_reques
     mine: Tally, theirs: Tally, nats: float
 ) -> None:
     expected = max(0.0, nats - math.log(2.0))  # either of the two could be the one
-    assert traffic.apart(failing(mine, mine, mine), peers.of_one(theirs, theirs, theirs, 0.0, 1.0)) == pytest.approx(
-        expected
-    )
+    assert share(failing(mine, mine, mine), peers.of_one(theirs, theirs, theirs, 0.0, 1.0)) == pytest.approx(expected)
 
 
 def test_a_second_with_few_requests_does_not_say_that_hardly_any_fall_on_a_replica() -> None:
@@ -120,7 +118,7 @@ def test_a_second_with_few_requests_does_not_say_that_hardly_any_fall_on_a_repli
     mine = failing(Tally(1.0, 1.0), Tally(60.0, 4.0), Tally(60.0, 4.0))
     others = peers.of_one(Tally(24.0, 0.0), Tally(180.0, 0.0), Tally(180.0, 0.0), 0.0, 1.0)
     nats = 4.0 * math.log(1.0 / (traffic.PART_MIN * 0.25)) - math.log(2.0)
-    assert traffic.apart(mine, others) == pytest.approx(nats)
+    assert share(mine, others) == pytest.approx(nats)
     assert nats < traffic.APART_MIN
 
 
@@ -128,7 +126,7 @@ def test_a_peer_that_was_spared_what_failed_before_it_started_makes_nobody_look_
     """In the minute before its peer began, the replica got nearly all requests, and ten of them failed."""
     mine = failing(Tally(20.0, 0.0), Tally(200.0, 1.0), Tally(1100.0, 10.0))
     others = peers.of_one(Tally(20.0, 0.0), Tally(200.0, 0.0), Tally(300.0, 0.0), 0.0, 1.0)
-    assert traffic.apart(mine, others) < traffic.APART_MIN
+    assert share(mine, others) < traffic.APART_MIN
 
 
 def test_the_more_chances_there_were_the_more_failures_it_takes() -> None:
@@ -139,7 +137,7 @@ def test_the_more_chances_there_were_the_more_failures_it_takes() -> None:
             mine, theirs = Tally(100.0, failures), Tally(100.0, 0.0)
             one = peers.of_one(theirs, theirs, theirs, past / replicas, 1.0)
             others = functools.reduce(Peers.joined, [one] * (replicas - 1))
-            seen = replace(failing(mine, mine, mine), apart=traffic.apart(failing(mine, mine, mine), others))
+            seen = replace(failing(mine, mine, mine), apart=share(failing(mine, mine, mine), others))
             if traffic.convincing(seen, endpoints):
                 return failures
         raise AssertionError
@@ -147,6 +145,25 @@ def test_the_more_chances_there_were_the_more_failures_it_takes() -> None:
     assert [enough(replicas) for replicas in range(2, 7)] == [10, 7, 6, 5, 5]
     assert [enough(3, endpoints) for endpoints in (2, 4, 8)] == [8, 8, 9]
     assert [enough(4, past=past) for past in (0.0, 20.0, 200.0, 2000.0)] == [6, 7, 8, 10]
+
+
+def share(seen: Seen, others: Peers) -> float:
+    """`traffic.apart`, when requests fell on it as they do now when it failed."""
+    return traffic.apart(seen, others, traffic.fell(seen, 1, others))
+
+
+def test_what_fell_on_a_replica_is_told_by_the_time_when_it_failed() -> None:
+    """It got half of the requests, and all that failed; now it gets a sixth."""
+    seen = [Seen()] * 3
+    for at in range(20):
+        seen = read(seen, at / 10, [(10, 0), (5, 0), (5, 0)])
+    for at in range(20, 28):
+        seen = read(seen, at / 10, [(10, 1), (5, 0), (5, 0)])
+    convinced = seen[0].apart
+    for at in range(28, 60):
+        seen = read(seen, at / 10, [(2, 0), (5, 0), (5, 0)])
+    assert seen[0].part == pytest.approx(0.5, abs=0.01)
+    assert seen[0].apart == pytest.approx(convinced, rel=0.1) and convinced < traffic.APART_MIN
 
 
 def failing(now: Tally, lately: Tally, minute: Tally) -> Seen:

@@ -54,6 +54,7 @@ def test_one_that_a_command_takes_out_in_the_same_turn_is_no_capacity_for_an_iso
     assert isolated in [one.change for one in plan(*four, replicas=4).decisions]
     changes = [one.change for one in plan(*four, replicas=4, drained=(1,)).decisions]
     assert drained in changes and isolated not in changes and Note("floor") in changes
+    assert [one.rule for one in plan(bad(1, Sign.REQUESTS), replicas=1, drained=(1,)).decisions] == ["P04"]
 
 
 def test_in_a_turn_that_isolates_nobody_else_is_replaced() -> None:

@@ -46,6 +46,7 @@ on one of two and none on the other, seven on one of three, six on one of four, 
 """
 CHANCE = 7.0
 """So many failures are one such cause, for where clients fail often, bad requests come together often."""
+PART_PRIOR = 5.0
 PART_MIN = 0.8
 """A replica gets at least this part of the share of requests that it got in the last ten seconds."""
 NONE = Tally()
@@ -77,6 +78,10 @@ class Seen:
     """
     expected_share: float | None = None
     """q0 at the last comparison; None when there was none since the last suspicion."""
+    part: float = 0.0
+    """Which share of the requests fell on this replica when it failed, on average over its failures of a minute; 0: it
+    has not failed.
+    """
 
 
 def tried(replica: str, at: float, before: Counters, after: Counters) -> Served:
@@ -129,6 +134,7 @@ def count(seen: Seen, served: Served) -> Seen:
         seen.alone,
         seen.apart,
         seen.expected_share,
+        seen.part,
     )
 
 
@@ -152,15 +158,16 @@ def observe(seen: Seen, served: Served, others: Peers, floor: float = FLOOR) -> 
     reading is no evidence.
     """
     if others.number and seen.alone:
-        seen = Seen(tallies=seen.tallies, waiting=seen.waiting, at=seen.at)
+        seen = Seen(tallies=seen.tallies, waiting=seen.waiting, at=seen.at, part=seen.part)
     if others.number and not others.asked:
         return replace(seen, compared=False)
     good = served.requests - served.failures
     bad = served.failures if _stands_out(seen, others) else 0
     expected = healthy_share(seen, others, floor)
     scores = cusum.observe(seen.scores, bad, good, expected)
+    part = fell(seen, served.failures, others)
     if not any(scores):
-        return Seen(scores, seen.tallies, seen.waiting, seen.at)
+        return Seen(scores, seen.tallies, seen.waiting, seen.at, part=part)
     since_at = seen.failing_since_at if seen.failing_since_at is not None else served.at
     return Seen(
         scores,
@@ -172,8 +179,9 @@ def observe(seen: Seen, served: Served, others: Peers, floor: float = FLOOR) -> 
         since_at,
         compared=not others.number or others.asked_at >= since_at,
         alone=not others.number,
-        apart=apart(seen, others) if others.number else math.inf,
+        apart=apart(seen, others, part) if others.number else math.inf,
         expected_share=expected,
+        part=part,
     )
 
 
@@ -197,7 +205,24 @@ def healthy_share(seen: Seen, others: Peers, floor: float = FLOOR) -> float:
     return min(CEILING, max(floor, others.now.share, others.lately.share, past))
 
 
-def apart(seen: Seen, others: Peers) -> float:
+def fell(seen: Seen, failures: int, others: Peers) -> float:
+    """`Seen.part` after a reading with so many failures. How often requests fall on a replica is told by the last
+    second: in a minute, one that has just started got fewer than its peers, most of them before anything failed. But a
+    few requests say little, so `PART_PRIOR` of them are thought to fall as in the last ten seconds, and there as in the
+    last minute. And less when lines stand for several: so it is hardly less than in the last ten seconds, and, for a
+    peer that has just started was spared what failed before, than in the last minute.
+    """
+    mine = seen.waiting[0]
+    if mine.failures <= 0.0 or (seen.part and not failures):
+        return seen.part
+    minute, lately = _part(mine, others.minute), _part(seen.tallies[1], others.lately)
+    shown = _part(seen.tallies[0], others.now, _part(seen.tallies[1], others.lately, minute))
+    now = min(0.99, max(0.01, shown, PART_MIN * max(lately, minute)))
+    weight = min(1.0, failures / mine.failures) if seen.part else 1.0
+    return seen.part + weight * (now - seen.part)
+
+
+def apart(seen: Seen, others: Peers, part: float) -> float:
     """The log-likelihood ratio, in nats, of "my share of the failures is what it is" against "failures fall on me as
     often as requests do"; 0 when they fall on me less often. Less the logarithm of how many opportunities chance had:
     each of the replicas could be the one, at each cause of failures in the long run.
@@ -205,30 +230,26 @@ def apart(seen: Seen, others: Peers) -> float:
     The first bad requests of a client may all reach the same replica: of two replicas, one gets the first three in a
     quarter of the cases. Which requests fail is then the client's doing, and only where they fail speaks against a
     replica (a binomial likelihood ratio, the G-test's half). They are those of the last minute, or few requests of
-    which many fail would never be enough. How often requests fall on it is told by the last second: in a minute, a
-    replica that has just started got fewer than its peers, most of them before anything failed. But a few requests say
-    little, and fewer still when lines stand for several: so it is hardly less than in the last ten seconds, and, for a
-    peer that has just started was spared what failed before, than in the last minute.
+    which many fail would never be enough; `part` is how often requests fell on it when they did.
     """
     mine, theirs = seen.waiting[0], others.minute
     failures = mine.failures + theirs.failures
     if mine.failures <= 0.0:
         return 0.0
-    hardly_less = PART_MIN * max(_part(seen.tallies[1], others.lately), _part(mine, theirs))
-    expected = min(0.99, max(0.01, _part(seen.tallies[0], others.now), hardly_less))
     found = mine.failures / failures
-    if found <= expected:
+    if found <= part:
         return 0.0
     elsewhere = theirs.failures / failures  # not 1 - found: what is left of an old failure is below a rounding error
-    rest = theirs.failures * math.log(elsewhere / (1.0 - expected)) if elsewhere > 0.0 else 0.0
+    rest = theirs.failures * math.log(elsewhere / (1.0 - part)) if elsewhere > 0.0 else 0.0
     chances = (others.number + 1) * (1.0 + (seen.tallies[2].failures + others.past_failures) / CHANCE)
-    return max(0.0, mine.failures * math.log(found / expected) + rest - math.log(chances))
+    return max(0.0, mine.failures * math.log(found / part) + rest - math.log(chances))
 
 
-def _part(mine: Tally, theirs: Tally) -> float:
-    """The share of requests that fall on this replica."""
-    requests = mine.requests + theirs.requests
-    return mine.requests / requests if requests > 0.0 else 0.0
+def _part(mine: Tally, theirs: Tally, prior: float | None = None) -> float:
+    """The share of requests that fall on this replica; `prior`: what it is thought to be."""
+    thought = PART_PRIOR if prior is not None else 0.0
+    requests = mine.requests + theirs.requests + thought
+    return (mine.requests + thought * (prior or 0.0)) / requests if requests > 0.0 else 0.0
 
 
 def convincing(seen: Seen, endpoints: int = 1) -> bool:

@@ -40,7 +40,7 @@ def decide(
     standings: Sequence[Standing], replicas: int, shared: Shared, leaving: Collection[int] = ()
 ) -> list[Decision]:
     """Suspect, clear, isolate and readmit; `replicas` is the desired number. `leaving`: slots that are emptied by
-    command anyway, so what is there is no capacity to count on.
+    command anyway: what is there is no capacity to count on, and gets no more requests.
     """
     common = shared.common
     together = {(one.sign, one.endpoint) for one in common}
@@ -58,10 +58,8 @@ def decide(
         elif verdict.sign in shared.signs:
             if verdict.sign is not Sign.REQUESTS and verdict.sign in shared.now | shared.told:
                 decisions.append(_shared(standing, verdict, shared))
-        elif (verdict.sign, verdict.endpoint) in together:
+        elif (verdict.sign, verdict.endpoint) in together or standing.slot.number in leaving:
             continue
-        elif standing.slot.number in leaving:
-            decisions.append(_isolate(standing, verdict))
         elif serving - 1 >= floor:
             serving -= 1
             decisions.append(_isolate(standing, verdict))

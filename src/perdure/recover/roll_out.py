@@ -125,7 +125,7 @@ def _thrown_out(rollout: Rollout, facts: Facts, now: float) -> Move | None:
     new, name = facts.new, rollout.new.release
     if facts.group.failed:
         return roll_back.together(rollout, facts, now)
-    if _died(facts) and facts.stands:
+    if _died(facts) and (facts.stands or rollout.phase is Phase.STARTING):
         return roll_back.ended(rollout, f"replicas of {name} ended {new.deaths} times", facts, now)
     ill_alone_s = min(new.ill_s, now - ill_together_at(facts, now))
     if ill_alone_s >= ILL_S:
