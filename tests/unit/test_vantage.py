@@ -117,6 +117,14 @@ def test_when_nobody_answers_a_long_silence_counts_where_haproxy_sees_nothing_ei
     assert vantage.silence(asked, answers, IDLE, seen, Heard(Hearing(9.9), now)).counts is counts
 
 
+@pytest.mark.parametrize(("last_at", "counts"), [(13.1, False), (19.9, False), (20.1, True)])
+def test_when_nobody_answers_one_that_haproxy_does_not_ask_is_given_more_time(last_at: float, counts: bool) -> None:
+    asked = replace(SILENT, unanswered_last_at=last_at, ended_at=last_at + 1.0)
+    unasked = replace(UP, asks=False, read_at=-math.inf)
+    found = vantage.silence(asked, NONE, IDLE, unasked, Heard(Hearing(9.9), last_at + 1.0))
+    assert (found.view, found.counts, found.together) == (View.UNSEEN, counts, True)
+
+
 def test_when_the_first_one_is_heard_again_the_silence_of_the_others_begins_anew() -> None:
     hearing = vantage.hear(vantage.hear(Hearing(), 9.8, 1.0), 20.0, 1.0)
     assert hearing == Hearing(20.0, frozenset(), 9.8, 20.0)

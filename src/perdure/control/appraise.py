@@ -72,6 +72,8 @@ def _in_flight(service: ServiceState, now: float) -> dict[int, stall.Others]:
 def _silences(service: ServiceState, now: float) -> dict[int, vantage.Silence]:
     """Slots whose replicas have not answered the monitor for too long -> what HAProxy sees of them."""
     found = {}
+    backend = service.backend
+    asked_ports = {one.port for one in backend.servers if one.admin is not Admin.MAINT} if backend is not None else ()
     for number, slot in service.slots.items():
         rules = service.rules_of(slot)
         own = rules.service.asked_by_balancer
@@ -81,10 +83,11 @@ def _silences(service: ServiceState, now: float) -> dict[int, vantage.Silence]:
         asked = vantage.silent(each, now, own.label) if begun else None
         if asked is None or slot.replica is None:
             continue
-        carried = service.backend is not None and slot.replica.state is not State.PASSIVE
-        read_at = service.backend_at if carried else -math.inf
+        asks = backend is None or slot.replica.port in asked_ports
+        read_at = service.backend_at if backend is not None and asks else -math.inf
         same, too = asked.check == own.label, own.label in rules.probe_limits
-        seen = vantage.Seen(slot.down_seen_at is None, slot.check_fails, read_at, vantage.notices_s(own), same, too)
+        up, notices_s = slot.down_seen_at is None, vantage.notices_s(own)
+        seen = vantage.Seen(up, slot.check_fails, read_at, notices_s, same, asks, too)
         heard = vantage.Heard(service.hearing, now, service.asked_every_s)
         found[number] = vantage.silence(asked, slot.belief.answers, slot.belief.stalled, seen, heard)
     return found

@@ -41,6 +41,10 @@ KEEPS_ANSWERING_S = 1.0
 """Nothing may have waited longer since the last answer."""
 RECONVERGENCE_S = 3.05
 """A network may need 3 s to find new paths (disturbance B13): so long must questions have been in vain."""
+UNASKED_S = 10.0
+"""The same for one that HAProxy does not ask either, when nobody else is heard: it carries nothing, and its silence may
+be that of the monitor's path, of which nothing else tells.
+"""
 CHECK_S, SLACK_S = 2.0, 1.0
 """How often HAProxy asks, and how long it may take until its answer is read."""
 DEAF_INTERVALS = 1.5
@@ -73,6 +77,8 @@ class Seen:
     notices_s: float
     same_question: bool
     """It asks what the monitor gets no answer to."""
+    asks: bool = True
+    """HAProxy asks it at all: not one that stands by, or that was drained and has no request any more."""
     shared_question: bool = True
     """It asks what the monitor asks as well, here or at another check."""
 
@@ -193,7 +199,7 @@ def silence(asked: probe.Asked, answers: Answers, stalled: stall.Stall, seen: Se
     # The path may also have broken in the middle of a pause of this replica that would have been forgiven.
     if heard.hearing.at < since_at + SAME_MOMENT_S or heard.nobody:
         unseen = _reached(answers, replace(seen, same_question=seen.shared_question), since_at, now) is View.UNSEEN
-        lasts = last_at - since_at >= RECONVERGENCE_S
+        lasts = last_at - since_at >= (RECONVERGENCE_S if seen.asks else UNASKED_S)
         return Silence(shown, taken or (lasts and unseen), together=True)
     if since_at <= heard.hearing.deaf_until_at:
         before_s = heard.hearing.deaf_from_at - since_at
