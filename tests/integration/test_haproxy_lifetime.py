@@ -155,6 +155,30 @@ async def test_a_haproxy_that_nobody_noted_is_ended_by_the_next_daemon(here: Sit
     assert (await request(here.port)).status == 200
 
 
+async def test_a_daemon_that_dies_between_starting_the_next_haproxy_and_noting_it_fails_no_request(here: Site) -> None:
+    """The next one has told the one that was noted to finish: neither is what the next daemon can go on with."""
+    before, replica = here.balancer(), await here.replica()
+    noted = await before.configure([here.spec()])
+    await before.change([put("s1", replica)])
+    known = (here.directory / "haproxy.json").read_text()
+    async with Load(here.port) as load:
+        await load.reach(60)
+        unnoted = await before.configure([here.spec(servers=8)])
+        await before.change([put("s1", replica)])
+        before.detach()
+        (here.directory / "haproxy.json").write_text(known)
+        after = here.balancer()
+        assert not await after.adopt(noted, [here.spec()])
+        process = await after.configure([here.spec(servers=16)])
+        await after.change([put("s1", replica)])
+        await load.reach(60)
+    assert load.failed == []
+    assert process.pid not in (noted.pid, unnoted.pid) and (await after.read()).pid == process.pid
+    async with asyncio.timeout(5):
+        while any(launch.started_ticks(one.pid) == one.started_ticks for one in (noted, unnoted)):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
 async def test_a_haproxy_that_hangs_does_not_answer_and_can_be_replaced(here: Site) -> None:
     balancer = here.balancer()
     process = await balancer.configure([here.spec()])

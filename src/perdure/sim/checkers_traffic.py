@@ -75,7 +75,7 @@ class BadReplicasAreSpared(Watcher):
             world.broken("BadReplicasAreSpared", f"{runs.name} gets requests {since_s:.2f} s after its end")
 
     def _hanging(self, world: World, runs: Runs, since_at: float) -> None:
-        since_s = world.now - max(since_at, world.steady_since_at())
+        since_s = world.now - max(since_at, world.steady_since_at(), world.blind_until_at)
         if since_s <= HANG_SPARED_S:
             return
         name = runs.slot.service

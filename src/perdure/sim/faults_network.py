@@ -55,6 +55,7 @@ def large_answers_hang(world: World, step: Step) -> None:
 
 def monitor_cut_off(world: World, step: Step) -> None:
     """B3: none of the monitor's questions gets through to anybody; HAProxy reaches all of them."""
+    world.blind_until_at = max(world.blind_until_at, world.now + step.length_s)
     _trouble(world, step, Trouble(frozenset({Observer.MONITOR}), None, lost_share=1.0))
 
 
@@ -65,6 +66,7 @@ def baseline_loss(world: World, step: Step) -> None:
 
 def reconvergence(world: World, step: Step) -> None:
     """B13: for some seconds nothing gets through to anybody, because the network finds new paths."""
+    world.blind_until_at = max(world.blind_until_at, world.now + step.length_s)
     _trouble(world, step, Trouble(EVERYBODY, None, lost_share=1.0))
 
 

@@ -120,6 +120,8 @@ class World:
     stolen: dict[Slot, int] = field(default_factory=dict)
     """Slots whose next ports somebody else takes first: how often."""
     by_hand_at: float = float("-inf")
+    blind_until_at: float = float("-inf")
+    """Up to here none of the monitor's questions got through to anybody."""
     """When somebody last changed HAProxy's servers behind Perdure's back."""
 
     @property

@@ -64,15 +64,17 @@ class HAProxy:
             self._open_sample()
             if self._current is not None and self._current.digest == digest:
                 return self._current.process
-            if self._current is None:
-                await self._end_strays()
+            strays = await self._strays(0) if self._current is None else []
             had = self._listeners.addresses
-            self._listeners.open(set(listen.values()), shared=self._current is not None)
             try:
+                self._listeners.open(set(listen.values()), shared=self._current is not None or bool(strays))
                 process = await self._replace(backends, listen, digest)
             except BaseException:
                 self._listeners.keep_only(had)
+                for watch in strays:
+                    watch.forget()
                 raise
+            self._finish(strays)
             self._listeners.keep_only(set(listen.values()))
             return process
 
@@ -89,6 +91,14 @@ class HAProxy:
             try:
                 watch = launch.Watch(process, self._ended)
             except ProcessLookupError:
+                return False
+            newer = await self._strays(known.generation)
+            if newer:
+                # A daemon died between starting the next one and noting it. That one has told this one to finish, and
+                # serves; `configure` replaces it without a gap, as it would this one.
+                for stray in newer:
+                    stray.forget()
+                self._finish([watch])
                 return False
             try:
                 if await pid_behind(paths.stats) != process.pid:
@@ -109,7 +119,7 @@ class HAProxy:
             self._retry_allowed = {name: number not in off for number, name in enumerate(known.servers, 1)}
             self._epochs = dict(epochs)
             self._starter.trust(known.digest)
-            await self._end_strays()
+            self._finish(await self._strays(0))
             return True
 
     async def read(self) -> Reading:
@@ -240,18 +250,31 @@ class HAProxy:
             with contextlib.suppress(ProcessLookupError):
                 self._draining.append(launch.Watch(process, self._ended))
 
-    async def _end_strays(self) -> None:
-        """End processes that a daemon started and died before it could note them: they answer on their socket."""
+    async def _strays(self, after: int) -> list[launch.Watch]:
+        """Processes that a daemon started and died before it could note them: they answer on their socket. `after`: of
+        later generations than this one.
+        """
+        found = []
         mine = self._current.number if self._current else None
         for path in self._directory.glob("haproxy-*.sock"):
             number = path.stem.removeprefix("haproxy-")
-            if number.isdecimal() and int(number) != mine:
-                self._number = max(self._number, int(number))
-                pid = await pid_behind(path)
-                ticks = launch.started_ticks(pid) if pid else None
-                if pid and ticks is not None:
-                    with contextlib.suppress(ProcessLookupError):
-                        await launch.Watch(Process(pid, ticks), self._ended).end(STOP_GRACE_S)
+            if not number.isdecimal() or int(number) == mine:
+                continue
+            self._number = max(self._number, int(number))
+            pid = await pid_behind(path) if int(number) > after else None
+            ticks = launch.started_ticks(pid) if pid else None
+            if pid and ticks is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    found.append(launch.Watch(Process(pid, ticks), self._ended))
+        return found
+
+    def _finish(self, watches: Sequence[launch.Watch]) -> None:
+        """Let processes finish what they have, and accept no more."""
+        for watch in watches:
+            self._draining.append(watch)
+            watch.signal(signal.SIGUSR1)
+        if watches:
+            self._remember()
 
     def _remove_files(self) -> None:
         """Remove the files that nobody needs: a HAProxy that finishes its requests has read all it wants."""
