@@ -212,6 +212,21 @@ def test_a_clock_that_is_set_back_keeps_nobody_from_following() -> None:
     assert max(behind) <= EVERY_S + 2.0
 
 
+def test_after_the_store_was_lost_one_is_active() -> None:
+    """The owner was web/2, of which nothing tells any more but what its launcher noted."""
+    case = Owned(Standby.COLD)
+
+    def lose() -> None:
+        case.world.daemon.kill()
+        case.world.shelf.records.clear()
+        case.world.loop.call_later(2.0, lambda: case.world.loop.outside(case.world.daemon.start))
+
+    case.at(12.0, case.promote, "web/2")
+    case.at(28.0, lose)
+    case.play(60.0)
+    assert len(case.active) == 1
+
+
 def test_the_only_copy_of_the_last_writes_outlives_a_daemon() -> None:
     """The state of a slot cannot be read, another one took over with a loss: nothing is put over it until it was."""
     case = Owned(Standby.COLD)

@@ -118,15 +118,17 @@ def _tell_ended(agent: Agent, slot: SlotState) -> None:
 
 
 def _strays(agent: Agent) -> None:
-    """End what was started in a slot of which the store knows nothing."""
-    for service in list(agent.world.services.values()):
-        for number in service.desired.slots:
-            process = agent.runner.recorded(Slot(service.name, number))
-            if number not in service.slots and process is not None and agent.runner.group_alive(process):
-                slot = SlotState(Slot(service.name, number), end_wanted=True)
-                service.slots[number] = slot
-                nobody = Replica(slot.slot, 0, service.desired.release_of(number), 0, 0, State.STOPPED, 0.0)
-                _end_leftover(agent, slot, nobody, process)
+    """End what was started in a slot of which the store knows nothing, be it that the store was lost."""
+    for noted in agent.runner.noted():
+        service, process = agent.world.services.get(noted.service), agent.runner.recorded(noted)
+        known = service is not None and noted.number in service.slots
+        if known or process is None or not agent.runner.group_alive(process):
+            continue
+        if service is None:
+            service = agent.world.services[noted.service] = _orphaned(noted.service)
+        slot = service.slots[noted.number] = SlotState(noted, end_wanted=True)
+        nobody = Replica(noted, 0, service.desired.release_of(noted.number), 0, 0, State.STOPPED, 0.0)
+        _end_leftover(agent, slot, nobody, process)
 
 
 async def _balancer(agent: Agent, record: Record) -> None:

@@ -92,6 +92,7 @@ class Owners:
             return Term(known=False)
         claim, now = tenure.claim, self.clock.now()
         owner = claim.seen.owner
+        learned = service.desired.service.state is None or service.preserved.known
         here = owner is not None and owner.host == self.host and not owner.released
         return Term(
             owner=Slot.parse(owner.slot).number if here and owner is not None else None,
@@ -100,7 +101,7 @@ class Owners:
             handover=owner.handover if owner is not None else 0,
             rollback=owner.rollback if owner is not None else 0,
             holds=claim.holds(now),
-            takeable=now >= ownership.takeable_at(claim.seen, self.host, self.terms),
+            takeable=learned and now >= ownership.takeable_at(claim.seen, self.host, self.terms),
             busy=service.name in self._busy,
             stuck=now < service.stuck_until_at,
         )
@@ -174,6 +175,8 @@ class Owners:
             service.lossy = True  # decided anew: what would be lost counts from now on
             return
         before = service.term.owner
+        # The store may have been lost, or restored: no epoch that a snapshot was taken in comes again.
+        tenure.claim.highest = max([tenure.claim.highest, *(one.manifest.epoch for one in service.preserved.kept)])
         if await tenure.take(str(slot), handover=handover):
             service.takeovers += before is not None and before != slot.number
             self._owned(service, slot.number)

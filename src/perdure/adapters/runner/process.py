@@ -88,6 +88,11 @@ class Processes:
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
+    def noted(self) -> Sequence[Slot]:
+        """The slots whose launchers have written something down."""
+        names = (path.stem.rpartition(".") for path in self._run_directory.glob("*.*.json"))
+        return sorted(Slot(service, int(number)) for service, _, number in names if number.isdecimal())
+
     def signal(self, process: Process, signal: str) -> None:
         """Send a signal to the whole group, strays in other sessions too."""
         self._groups.send(process, _signal_number(signal))
