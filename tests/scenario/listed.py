@@ -44,9 +44,6 @@ class ListedRunner:
     def recorded(self, slot: Slot) -> Process | None:
         return None
 
-    def noted(self) -> Sequence[Slot]:
-        return ()
-
     def signal(self, process: Process, signal: str) -> None:
         if signal == "SIGKILL" or process.pid not in self.stubborn:
             self.later(0.05, lambda: self.end(process, Exit(signal=signal)))

@@ -6,7 +6,7 @@ the two disagree, the launcher is right. Processes of slots that nobody wants an
 in order.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from perdure.control import persist
@@ -22,15 +22,17 @@ from perdure.model.standing import Desired
 from perdure.ports.store import Record, Store
 
 
-async def adopt(agent: Agent, store: Store) -> int:
-    """Fill the agent's world from the store and take over what lives; returns the revision that was read."""
+async def adopt(agent: Agent, store: Store, noted: Sequence[Slot]) -> int:
+    """Fill the agent's world from the store and take over what lives; returns the revision that was read. `noted`: the
+    slots in which something was launched, as far as the launchers noted that.
+    """
     snapshot = await store.read("")
     for key, record in snapshot.records.items():
         if key.startswith(persist.SERVICES):
             desired = persist.read_desired(record.value)
             agent.world.services[desired.service.name] = ServiceState(desired, suspect.policy(desired.service))
     adopted = _slots(agent, snapshot.records)
-    _strays(agent)
+    _strays(agent, noted)
     if persist.BALANCER in snapshot.records:
         await _balancer(agent, snapshot.records[persist.BALANCER])
     if adopted:
@@ -117,17 +119,17 @@ def _tell_ended(agent: Agent, slot: SlotState) -> None:
     agent.tell("R15", str(slot.slot), sentence, Severity.WARNING, {"run": slot.replica.run})
 
 
-def _strays(agent: Agent) -> None:
+def _strays(agent: Agent, noted: Sequence[Slot]) -> None:
     """End what was started in a slot of which the store knows nothing, be it that the store was lost."""
-    for noted in agent.runner.noted():
-        service, process = agent.world.services.get(noted.service), agent.runner.recorded(noted)
-        known = service is not None and noted.number in service.slots
+    for one in noted:
+        service, process = agent.world.services.get(one.service), agent.runner.recorded(one)
+        known = service is not None and one.number in service.slots
         if known or process is None or not agent.runner.group_alive(process):
             continue
         if service is None:
-            service = agent.world.services[noted.service] = _orphaned(noted.service)
-        slot = service.slots[noted.number] = SlotState(noted, end_wanted=True)
-        nobody = Replica(noted, 0, service.desired.release_of(noted.number), 0, 0, State.STOPPED, 0.0)
+            service = agent.world.services[one.service] = _orphaned(one.service)
+        slot = service.slots[one.number] = SlotState(one, end_wanted=True)
+        nobody = Replica(one, 0, service.desired.release_of(one.number), 0, 0, State.STOPPED, 0.0)
         _end_leftover(agent, slot, nobody, process)
 
 

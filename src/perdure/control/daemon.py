@@ -29,7 +29,7 @@ from perdure.adapters.host import KernelHost
 from perdure.adapters.prober import Probers
 from perdure.adapters.role import RoleFiles
 from perdure.adapters.runner import environment
-from perdure.adapters.runner.process import Processes
+from perdure.adapters.runner.process import Processes, noted
 from perdure.adapters.state.client import Keepers
 from perdure.adapters.store.sqlite import SQLiteStore
 from perdure.config import load, preflight
@@ -94,7 +94,7 @@ class Daemon:
     async def _serve(self, agent: Agent, desk: assemble.Desk, runner: Processes) -> None:
         store = agent.recorder.store
         controller = desk.controller
-        revision = await adopt.adopt(agent, store)
+        revision = await adopt.adopt(agent, store, noted(self._where.run))
         for sentence in await controller.apply(self._deployment, starting=True):
             log.info(sentence)
         self._on_signals(controller)

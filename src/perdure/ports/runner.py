@@ -56,9 +56,6 @@ class Runner(Protocol):
         that
         a daemon that died between starting and recording it still finds it. May be gone by now (`adopt` tells)."""
 
-    def noted(self) -> Sequence[Slot]:
-        """All slots in which something was launched, as far as it noted that (`recorded`)."""
-
     def signal(self, process: Process, signal: str) -> None:
         """Send a signal (by name, `SIGTERM`) to every process of the group; nothing happens when all are gone."""
 

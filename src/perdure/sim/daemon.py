@@ -138,7 +138,7 @@ class SimulatedDaemon:
         agent = assemble.agent(parts, deployment.ports, Surroundings())
         desk = assemble.desk(agent, parts)
         try:
-            revision = await adopt.adopt(agent, store)
+            revision = await adopt.adopt(agent, store, sorted(self.machine.kernel.noted))
             await desk.controller.apply(deployment, starting=True)
         except PerdureError as error:
             machine.note(f"daemon {life.number} gives up: {error.sentence}")

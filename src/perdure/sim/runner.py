@@ -44,11 +44,6 @@ class SimulatedRunner:
         self.life.check()
         return self.kernel.noted.get(slot)
 
-    def noted(self) -> Sequence[Slot]:
-        """The slots of which a launcher noted something."""
-        self.life.check()
-        return sorted(self.kernel.noted)
-
     def signal(self, process: Process, signal: str) -> None:
         """Send a signal to the group."""
         self.life.act()

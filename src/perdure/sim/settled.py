@@ -65,6 +65,8 @@ def _slot(world: World, desired: Desired, number: int) -> Iterator[str]:
     if runs is None or not runs.well:
         yield f"{name} does not answer"
     record = world.shelf.records.get(persist.slot_key(slot.slot))
+    if world.shelf.writing:
+        return  # it is on its way
     if record is None or record.value["replica"]["state"] != slot.replica.state.value:
         yield f"what is stored of {name} is old"
 

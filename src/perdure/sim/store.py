@@ -34,6 +34,8 @@ class Shelf:
     records: dict[str, Record] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    writing: int = 0
+    """Transactions that are on their way."""
     failing_for_s: float | None = None
     """How long each call takes until it fails; None: the store works."""
     _undo: list[tuple[str, Record | None]] = field(default_factory=list)
@@ -125,6 +127,7 @@ class SimulatedStore:
         if shelf.random.random() < SLOW_SHARE:
             took_s *= SLOW_FACTOR
         done: asyncio.Future[int] = loop.create_future()
+        shelf.writing += 1
         loop.outside(lambda: loop.call_later(took_s, self._apply, transaction, done))
         revision = await done
         self.life.act()
@@ -156,6 +159,7 @@ class SimulatedStore:
         """The shelf stays."""
 
     def _apply(self, transaction: Transaction, done: "asyncio.Future[int]") -> None:
+        self.shelf.writing -= 1
         try:
             if self.shelf.failing_for_s is not None:
                 raise UnavailableError("the database is locked", "find out who locks it")

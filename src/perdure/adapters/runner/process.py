@@ -29,6 +29,12 @@ class _Watch:
     on_exit: OnExit
 
 
+def noted(run_directory: Path) -> Sequence[Slot]:
+    """The slots whose launchers have written something down there."""
+    names = (path.stem.rpartition(".") for path in run_directory.glob("*.*.json"))
+    return sorted(Slot(service, int(number)) for service, _, number in names if number.isdecimal())
+
+
 class Processes:
     """Implements `ports.runner.Runner`; every process costs the daemon two descriptors. Not for several threads.
 
@@ -87,11 +93,6 @@ class Processes:
             return process if record["boot_id"] == self._boot_id else None
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
-
-    def noted(self) -> Sequence[Slot]:
-        """The slots whose launchers have written something down."""
-        names = (path.stem.rpartition(".") for path in self._run_directory.glob("*.*.json"))
-        return sorted(Slot(service, int(number)) for service, _, number in names if number.isdecimal())
 
     def signal(self, process: Process, signal: str) -> None:
         """Send a signal to the whole group, strays in other sessions too."""
