@@ -126,7 +126,7 @@ def belonging_to(directory: Path) -> list[int]:
         with suppress(OSError):
             words = (entry / "cmdline").read_bytes().split(b"\0")
             inside = f"{directory}/".encode()
-            if (entry / "cwd").readlink() == directory or any(word.startswith(inside) for word in words):
+            if (entry / "cwd").readlink().is_relative_to(directory) or any(word.startswith(inside) for word in words):
                 found.append(int(entry.name))
     return found
 
